@@ -1,0 +1,93 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the erni_ki.inference team
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: verdict
+type: aggregate
+short_description: Says how long a run has taken, and ends it with one verdict
+version_added: 0.1.0
+author: The erni_ki.inference team (@erni-ki)
+description:
+  - Prints the time of day and the time since the start below the name of every task.
+  - Ends the run, after the recap, with one line a host and a last line C(verdict=ok) or C(verdict=failed), for people and for scripts.
+  - A host is C(ok) when no task failed, it was reached, and every check of M(erni_ki.inference.colocation_info), where it ran, held.
+requirements:
+  - Enable it with C(callbacks_enabled = erni_ki.inference.verdict) in the section C([defaults]) of C(ansible.cfg).
+"""
+
+import time
+
+from ansible.plugins.callback import CallbackBase
+
+
+def duration(seconds):
+    """Return seconds as a person reads them: 8s, 1m08s, 1h02m."""
+    seconds = int(seconds)
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02d}s"
+    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+
+
+def first_line(text):
+    """Return the first line of a failure's message that says something."""
+    return next((line.strip() for line in str(text).splitlines() if line.strip()), "no message")
+
+
+class CallbackModule(CallbackBase):
+    """Collects what each host's modules returned, and judges it once at the end."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "erni_ki.inference.verdict"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self):
+        super().__init__()
+        self._start = time.monotonic()
+        self._proofs = {}
+        self._failures = {}
+
+    def v2_playbook_on_task_start(self, task, is_conditional):
+        self._display.display(f"  {time.strftime('%H:%M:%S')}, {duration(time.monotonic() - self._start)} since the start")
+
+    v2_playbook_on_handler_task_start = v2_playbook_on_cleanup_task_start = lambda self, task: self.v2_playbook_on_task_start(task, False)
+
+    def v2_runner_on_ok(self, result):
+        self._remember(result)
+
+    def v2_runner_on_failed(self, result, ignore_errors=False):
+        self._remember(result)
+        if not ignore_errors:
+            self._failures[result._host.get_name()] = f"{result._task.get_name()}: {first_line(result._result.get('msg'))}"
+
+    def v2_runner_on_unreachable(self, result):
+        self._failures[result._host.get_name()] = f"unreachable: {first_line(result._result.get('msg'))}"
+
+    def _remember(self, result):
+        # Only the proof's module returns both; its action name differs with how the playbook wrote it.
+        if "checks" in result._result and "urls" in result._result:
+            self._proofs[result._host.get_name()] = result._result
+
+    def v2_playbook_on_stats(self, stats):
+        self._display.display("")
+        good = bool(stats.processed)
+        for host in sorted(stats.processed):
+            counts = stats.summarize(host)
+            proof = self._proofs.get(host)
+            failed = counts["failures"] or counts["unreachable"]
+            ok = not failed and (proof is None or proof.get("ok", False))
+            good = good and ok
+            words = [f"host={host}", f"verdict={'ok' if ok else 'failed'}", f"changed={counts['changed']}", f"tasks={counts['ok']}"]
+            if proof is not None:
+                words.append(f"checks={len(proof['checks'])} checks_failed={len(proof.get('failed', []))}")
+            self._display.display(" ".join(words), color=None if ok else "red")
+            if not ok and host in self._failures:
+                self._display.display(f"  {self._failures[host]}", color="red")
+        if not stats.processed:
+            self._display.display("no host was reached: the inventory has none in the group of this playbook", color="red")
+        self._display.display(f"verdict={'ok' if good else 'failed'} after {duration(time.monotonic() - self._start)}", color="green" if good else "red")
