@@ -1,0 +1,79 @@
+# Every target works from a fresh clone: what it needs is installed, pinned, into .cache first.
+PYTHON ?= python3
+INVENTORY ?=
+ARGS ?=
+PY := .cache/venv/bin/python
+.DEFAULT_GOAL := help
+.PHONY: help site plan verify login destroy test test-fast test-all lint docs docs-check sanity unit package molecule compat bench build lock clean venv venv-test
+# One at a time: the steps share two cores, one virtual machine and one cache.
+.NOTPARALLEL:
+
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+site: venv ## Turn the sandbox, or the hosts of INVENTORY=…, into proven inference hosts (ARGS=… goes to ansible-playbook)
+	@$(PY) tools/site.py site "$(INVENTORY)" $(ARGS)
+
+plan: venv ## Show what site would decide, and touch nothing
+	@$(PY) tools/site.py plan "$(INVENTORY)" $(ARGS)
+
+verify: venv ## Prove again what the hosts really do
+	@$(PY) tools/site.py verify "$(INVENTORY)" $(ARGS)
+
+login: venv ## A shell in the sandbox
+	@$(PY) tests/sandbox/sandbox.py login
+
+destroy: venv ## Remove the sandbox
+	@$(PY) tests/sandbox/sandbox.py destroy
+
+test: venv-test ## Everything: lint, docs, sanity, unit, package, molecule
+	@$(PY) tools/run_tests.py lint docs-check unit package sanity molecule
+
+test-fast: venv-test ## Everything that needs no virtual machine
+	@$(PY) tools/run_tests.py lint docs-check unit package sanity
+
+test-all: venv-test ## test, and the other releases of ansible-core
+	@$(PY) tools/run_tests.py lint docs-check unit package sanity compat molecule
+
+lint: venv-test ## ansible-lint (production), yamllint, flake8
+	@$(PY) tools/lint.py
+
+docs: venv-test ## Write the tables of README.md from the argument specs
+	@$(PY) tools/docs.py write
+
+docs-check: venv-test ## Are the tables, the module documentation and the changelog fragments in order?
+	@$(PY) tools/docs.py check
+
+sanity: venv-test ## ansible-test sanity, without containers
+	@$(PY) tools/sanity.py $(ARGS)
+
+unit: venv-test ## Unit tests, with the coverage of plugins/
+	@$(PY) tools/unit.py $(ARGS)
+
+package: venv-test ## Build the archive, import it as Galaxy would, install it, use it under its full name
+	@$(PY) tools/package.py check
+
+molecule: venv-test ## A new machine from nothing to proven, rebooted, and proven again
+	@$(PY) tools/run_molecule.py $(ARGS)
+
+compat: venv-test ## Unit tests and syntax under the other supported releases of ansible-core
+	@$(PY) tools/compat.py $(ARGS)
+
+bench: venv-test ## Measure, and write docs/benchmarks.md
+	@$(PY) tools/bench.py
+
+build: venv ## The archive for ansible-galaxy collection install
+	@$(PY) tools/package.py build
+
+lock: venv-test ## For maintainers: pin all packages anew
+	@$(PY) tools/lock.py
+
+clean: ## Remove everything that was made here, the sandbox and its cache too
+	@[ ! -x $(PY) ] || [ ! -f tests/sandbox/sandbox.py ] || $(PY) tests/sandbox/sandbox.py destroy
+	rm -rf .cache .pytest_cache .hypothesis .ansible erni_ki-inference-*.tar.gz
+
+venv:
+	@$(PYTHON) tools/bootstrap.py site
+
+venv-test:
+	@$(PYTHON) tools/bootstrap.py test
