@@ -102,6 +102,24 @@ def effective_cpus(unit, root="/sys/fs/cgroup"):
         return None
 
 
+def drifted(want, root="/sys/fs/cgroup"):
+    """Return the paths of wanted files whose unit has a cgroup to which the kernel grants other CPUs."""
+    return sorted(
+        path for path, text in want.items()
+        if os.path.isdir(cgroup_of(unit_of(path), root)) and effective_cpus(unit_of(path), root) != allowed_cpus(text))
+
+
+def forget_runtime(unit, folder="/run/systemd/system.control"):
+    """Remove what C(systemctl set-property --runtime) noted of a unit's CPUs."""
+    place = os.path.join(folder, unit + ".d")
+    try:
+        os.unlink(os.path.join(place, "50-AllowedCPUs.conf"))
+        if not os.listdir(place):
+            os.rmdir(place)
+    except FileNotFoundError:
+        pass
+
+
 def unfenced(partition, root="/sys/fs/cgroup"):
     """Return the top-level slices and scopes with processes that the fence does not hold and that are not ours."""
     fence = partition.get("fence")

@@ -59,6 +59,11 @@ removed:
   returned: always
   type: list
   elements: str
+drifted:
+  description: Units to which the kernel did not grant what their files say, before this run put it right.
+  returned: always
+  type: list
+  elements: str
 effective:
   description: What the kernel grants each unit, in its list format; null for a slice without a running service.
   returned: always
@@ -85,8 +90,8 @@ def systemctl(module, *words):
         module.fail_json(msg=f"`{' '.join(command)}` ended with {rc}: {(err or out).strip()}", rc=rc, stdout=out, stderr=err)
 
 
-def apply(module, want, write, remove):
-    """Make the files as wanted and let systemd act on them at once."""
+def apply(module, want, write, remove, drifted):
+    """Make the files as wanted and let the kernel act on them at once."""
     for path in write:
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         temporary = path + ".erni-ki-new"
@@ -98,13 +103,14 @@ def apply(module, want, write, remove):
         os.unlink(path)
         if os.path.basename(path) == _partition.DROP_IN and not os.listdir(os.path.dirname(path)):
             os.rmdir(os.path.dirname(path))
-    systemctl(module, "daemon-reload")
-    # A reload reads the files and does not always touch cgroups that exist. What --runtime sets is gone with the next
-    # boot, when the files act by themselves.
-    for path in write + remove:
+    # A daemon-reload reads the files and leaves the cgroup of a running slice as it was; set-property changes it. What it
+    # notes below /run is taken away again: the files are the one place that says it.
+    for path in sorted(set(write + remove + drifted)):
         unit = _partition.unit_of(path)
         if os.path.isdir(_partition.cgroup_of(unit)):
             systemctl(module, "set-property", "--runtime", unit, f"AllowedCPUs={_partition.allowed_cpus(want.get(path, '')) or ''}")
+            _partition.forget_runtime(unit)
+    systemctl(module, "daemon-reload")
 
 
 def main():
@@ -120,13 +126,16 @@ def main():
         module.fail_json(msg=f"partition is not what a plan holds under that name: {problem!r}. Pass plan_decided['partition'].")
     have = _partition.current()
     write, remove = _partition.compare(have, want)
-    if (write or remove) and not module.check_mode:
-        apply(module, want, write, remove)
+    drifted = _partition.drifted(want)
+    changed = bool(write or remove or drifted)
+    if changed and not module.check_mode:
+        apply(module, want, write, remove, drifted)
     units = sorted({_partition.unit_of(path) for path in want})
     module.exit_json(
-        changed=bool(write or remove),
+        changed=changed,
         written=write,
         removed=remove,
+        drifted=sorted({_partition.unit_of(path) for path in drifted}),
         effective={unit: _partition.effective_cpus(unit) for unit in units},
         unfenced=_partition.unfenced(partition),
         diff={"before": _partition.as_text(have), "after": _partition.as_text(want)},

@@ -1,0 +1,87 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the erni_ki.inference team
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import types
+
+import pytest
+
+from ansible_collections.erni_ki.inference.plugins.callback import verdict
+
+
+class Stats:
+    def __init__(self, **hosts):
+        self.processed = hosts
+
+    def summarize(self, host):
+        return dict({"ok": 5, "changed": 0, "failures": 0, "unreachable": 0}, **self.processed[host])
+
+
+def result(host, body, task="Judge"):
+    return types.SimpleNamespace(
+        _host=types.SimpleNamespace(get_name=lambda: host), _result=body, _task=types.SimpleNamespace(get_name=lambda: task))
+
+
+@pytest.fixture(name="shown")
+def fixture_shown(monkeypatch):
+    lines = []
+    callback = verdict.CallbackModule()
+    monkeypatch.setattr(callback._display, "display", lambda text, **dummy: lines.append(text))
+    return callback, lines
+
+
+@pytest.mark.parametrize("seconds, text", [(0, "0s"), (59.9, "59s"), (60, "1m00s"), (3599, "59m59s"), (3600, "1h00m"), (7325, "2h02m")])
+def test_duration(seconds, text):
+    assert verdict.duration(seconds) == text
+
+
+def test_every_task_says_when(shown):
+    callback, lines = shown
+    callback.v2_playbook_on_task_start(None, False)
+    callback.v2_playbook_on_handler_task_start(None)
+    assert len(lines) == 2 and all(line.endswith(", 0s since the start") for line in lines)
+
+
+def test_a_good_run_with_a_proof(shown):
+    callback, lines = shown
+    callback.v2_runner_on_ok(result("a", {"checks": [1, 2], "urls": {}, "ok": True, "failed": []}))
+    callback.v2_playbook_on_stats(Stats(a={"changed": 3}))
+    assert lines[1] == "host=a verdict=ok changed=3 tasks=5 checks=2 checks_failed=0"
+    assert lines[-1].startswith("verdict=ok after ")
+
+
+def test_a_proof_that_does_not_hold_is_a_failed_verdict_even_if_no_task_failed(shown):
+    callback, lines = shown
+    callback.v2_runner_on_ok(result("a", {"checks": [1], "urls": {}, "ok": False, "failed": ["vllm: cpuset"]}))
+    callback.v2_playbook_on_stats(Stats(a={}))
+    assert "verdict=failed" in lines[1] and lines[-1].startswith("verdict=failed")
+
+
+def test_one_refused_host_does_not_hide_the_others(shown):
+    callback, lines = shown
+    callback.v2_runner_on_failed(result("b", {"msg": "\n  Too little memory.\nMore."}, "Decide"))
+    callback.v2_playbook_on_stats(Stats(a={}, b={"failures": 1}))
+    assert lines[1].startswith("host=a verdict=ok") and lines[2].startswith("host=b verdict=failed")
+    assert lines[3] == "  Decide: Too little memory." and lines[-1].startswith("verdict=failed")
+
+
+def test_an_ignored_failure_is_no_failure(shown):
+    callback, lines = shown
+    callback.v2_runner_on_failed(result("a", {}), ignore_errors=True)
+    callback.v2_playbook_on_stats(Stats(a={}))
+    assert lines[-1].startswith("verdict=ok")
+
+
+def test_an_unreachable_host(shown):
+    callback, lines = shown
+    callback.v2_runner_on_unreachable(result("a", {"msg": "no route"}))
+    callback.v2_playbook_on_stats(Stats(a={"unreachable": 1}))
+    assert lines[2] == "  unreachable: no route" and lines[-1].startswith("verdict=failed")
+
+
+def test_no_host_is_not_ok(shown):
+    callback, lines = shown
+    callback.v2_playbook_on_stats(Stats())
+    assert "no host was reached" in lines[1] and lines[-1].startswith("verdict=failed")
