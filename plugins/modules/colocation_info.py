@@ -1,0 +1,245 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the erni_ki.inference team
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: colocation_info
+version_added: 0.1.0
+short_description: Proves that the inference services run as planned
+description:
+  - Judges a host against the plan that was applied to it, by what the kernel and the services' own APIs show, never by the files that asked for it.
+  - Reads every thread of every process in the containers' control groups, the effective CPUs, memory nodes and limits, the devices and the permission
+    for them, and lets each service generate a token.
+  - Works with control groups of version 1 and 2, and with the C(systemd) and the C(cgroupfs) driver of the engine.
+  - A service that is down, hangs or is not there is a failed check. So is every check whose evidence cannot be read; RV(checks) says why.
+author: The erni_ki.inference team (@erni-ki)
+extends_documentation_fragment:
+  - erni_ki.inference._attributes.info
+requirements:
+  - The Docker SDK for Python (the Python package C(docker)) on the host.
+  - The rights of root on the host, to see the processes of others.
+notes:
+  - With control groups of version 2 the permission for a device stands in no file. To find it out, a short-lived child of the module joins the group of
+    the container and tries to open a nameless device node of NVIDIA's number; the kernel refuses that before any driver is asked. The node is made where
+    only root can enter, and is gone before it is used. The child ends at once, and would be the first to die were the container out of memory.
+  - The engine is the one that E(DOCKER_HOST) in the environment of the task names; the default socket without.
+options:
+  plan:
+    description:
+      - The plan to judge against, as M(erni_ki.inference.colocation_plan) returns it.
+      - Without it, the plan in O(plan_path) is read.
+    type: dict
+  plan_path:
+    description: The file on the host that holds the plan that was applied.
+    type: path
+    default: /etc/erni-ki/plan.json
+  services:
+    description: The services to check. All of the plan by default.
+    type: list
+    elements: str
+    choices: [vllm, ollama]
+  vllm_url:
+    description: The base URL of vLLM, as seen on the host. The port must be published on the address in it, and on no other.
+    type: str
+    default: http://127.0.0.1:8000
+  vllm_api_key_file:
+    description: The file on the host that holds vLLM's API key, alone or as C(VLLM_API_KEY=...). Without it no key is sent.
+    type: path
+  vllm_model:
+    description: The name under which vLLM serves the model that is to generate a token. The first that it lists by default.
+    type: str
+  ollama_url:
+    description: The base URL of Ollama, as seen on the host. The port must be published on the address in it, and on no other.
+    type: str
+    default: http://127.0.0.1:11434
+  ollama_model:
+    description: The model that is to generate a token in Ollama. The first that it lists by default.
+    type: str
+  generate:
+    description: Whether each service has to generate a token. It may have to load a model for it.
+    type: bool
+    default: true
+  timeout:
+    description: How long, in seconds, each exchange with a service or with the engine may take as a whole.
+    type: float
+    default: 120
+"""
+
+EXAMPLES = r"""
+- name: Judge the host against its plan
+  erni_ki.inference.colocation_info:
+    vllm_api_key_file: /etc/erni-ki/vllm-api-key
+  register: colocation
+
+- name: Show the proof
+  ansible.builtin.debug:
+    msg: "{{ colocation.table }}"
+
+- name: End here unless everything is as planned
+  ansible.builtin.assert:
+    that: colocation.ok
+    fail_msg: "{{ colocation.summary }}"
+"""
+
+RETURN = r"""
+ok:
+  description: Whether every check passed.
+  returned: success
+  type: bool
+checks:
+  description: All checks, for one service after the other, then for the host around them.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The stable name of the check.
+      type: str
+      sample: threads_in_cpuset
+    service:
+      description: V(vllm), V(ollama), or V(system) for the host around them.
+      type: str
+      sample: vllm
+    ok:
+      description: Whether the evidence is what the plan expects.
+      type: bool
+    expected:
+      description: What the plan expects.
+      type: str
+      sample: every thread of every process within 0-6,8-14
+    found:
+      description: What was found, or why nothing could be found.
+      type: str
+      sample: all 63 threads of 4 processes
+    evidence:
+      description: The file, API or probe that showed it.
+      type: str
+      sample: "/proc/PID/task/*/status: Cpus_allowed_list"
+    hint:
+      description: What to do about it; empty when there is nothing to do.
+      type: str
+      sample: Recreate the container with its cpuset.
+failed:
+  description: The checks that failed, each as service and name.
+  returned: success
+  type: list
+  elements: str
+  sample: ["vllm: memory_limit"]
+summary:
+  description: The verdict in one line.
+  returned: success
+  type: str
+  sample: "ok: 42 checks passed"
+table:
+  description: The checks as lines of text for a person; what failed is told in full.
+  returned: success
+  type: list
+  elements: str
+urls:
+  description: The base URL of each service that was checked.
+  returned: success
+  type: dict
+  sample:
+    vllm: http://127.0.0.1:8000
+    ollama: http://127.0.0.1:11434
+"""
+
+import json
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.erni_ki.inference.plugins.module_utils import _docker, _http, _proof
+
+
+def read_plan(module):
+    """Return the plan, from the option or the file; fail in words when there is none that can be used."""
+    params = module.params
+    plan, where = params["plan"], "the option plan"
+    if plan is None:
+        where = params["plan_path"]
+        try:
+            with open(where, encoding="utf-8") as handle:
+                plan = json.load(handle)
+        except FileNotFoundError:
+            module.fail_json(msg=f"There is no plan at {where}, so there is nothing to judge this host against. Apply one first (playbook site).")
+        except OSError as error:
+            module.fail_json(msg=f"The plan {where} cannot be read: {error.strerror}. Run with become: true.")
+        except ValueError as error:
+            module.fail_json(msg=f"The plan {where} is not valid JSON: {error}. Apply it again (playbook site).")
+    try:
+        return _proof.load_plan(plan)
+    except _proof.PlanError as error:
+        module.fail_json(msg=f"{where}: {error}.")
+
+
+def wanted_services(module, plan):
+    planned = _proof.planned_services(plan)
+    asked = module.params["services"]
+    if asked is None:
+        asked = planned
+    absent = [service for service in asked if service not in planned]
+    if absent or not asked:
+        module.fail_json(msg=f"The plan has no service {', '.join(absent) or 'to check'}; it has {', '.join(planned) or 'none'}.")
+    return [service for service in _proof.SERVICES if service in asked]
+
+
+def apis(module, services):
+    params = module.params
+    result = {}
+    for service in services:
+        key_file = params["vllm_api_key_file"] if service == "vllm" else None
+        result[service] = _proof.Api(service, params[f"{service}_url"].rstrip("/"), params["timeout"], params[f"{service}_model"], key_file)
+        try:
+            _http.split_url(result[service].url)
+        except _http.HttpError as error:
+            module.fail_json(msg=f"{service}_url: {error}.")
+    return result
+
+
+def inspector(timeout):
+    """Return the function that asks the engine for a container; an engine that is down is an answer."""
+    client = []
+
+    def inspect(name):
+        try:
+            if not client:
+                client.append(_docker.connect(timeout))
+            return _docker.inspect(client[0], name), None
+        except _docker.EngineError as error:
+            return None, str(error)
+
+    return inspect
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "plan": {"type": "dict"},
+            "plan_path": {"type": "path", "default": "/etc/erni-ki/plan.json"},
+            "services": {"type": "list", "elements": "str", "choices": ["vllm", "ollama"]},
+            "vllm_url": {"type": "str", "default": "http://127.0.0.1:8000"},
+            "vllm_api_key_file": {"type": "path", "no_log": False},
+            "vllm_model": {"type": "str"},
+            "ollama_url": {"type": "str", "default": "http://127.0.0.1:11434"},
+            "ollama_model": {"type": "str"},
+            "generate": {"type": "bool", "default": True},
+            "timeout": {"type": "float", "default": 120},
+        },
+        supports_check_mode=True,
+    )
+    if _docker.docker is None:
+        module.fail_json(msg=missing_required_lib("docker"), exception=_docker.IMPORT_ERROR)
+    timeout = module.params["timeout"]
+    if timeout <= 0:
+        module.fail_json(msg=f"timeout is {timeout:g} s; it must be above 0, such as 120.")
+    plan = read_plan(module)
+    services = wanted_services(module, plan)
+    asked = apis(module, services)
+    checks = _proof.prove(plan, services, asked, inspector(timeout), generate=module.params["generate"])
+    module.exit_json(changed=False, checks=checks, urls={service: asked[service].url for service in services}, **_proof.verdict(checks))
+
+
+if __name__ == "__main__":
+    main()
