@@ -1,0 +1,189 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the erni_ki.inference team
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The proof holds on the right host, and each of its checks fails for its own wrong.
+
+A light twin stands in for the container `ollama`: the same image, started by hand, right in everything but one.
+"""
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+IMAGE = "erni-ki/ollama-standin:0.32.15"
+
+# The container as the plan has it.
+RIGHT = {
+    "name": "--name ollama", "slice": "--cgroup-parent erniki-ollama.slice", "cpuset": "--cpuset-cpus 14-15",
+    "memory": "--memory 4096m", "swap": "--memory-swap 4096m", "reservation": "--memory-reservation 1024m",
+    "caps": "--cap-drop ALL", "privileges": "--security-opt no-new-privileges:true", "root": "--read-only --tmpfs /tmp",
+    "data": "-v /var/lib/erni-ki/ollama:/root/.ollama", "port": "-p 127.0.0.1:11434:11434", "runtime": "--runtime runc",
+    "threads": "-e LLAMA_ARG_THREADS=1", "host": "-e OLLAMA_HOST=0.0.0.0:11434", "gpu": "-e NVIDIA_VISIBLE_DEVICES=void", "device": "",
+    "restart": "--restart unless-stopped", "health": "--health-cmd 'ollama ls' --health-interval 2s --health-start-period 120s", "standin": "",
+}
+
+# One wrong, and what the proof must name for it: no more and no less.
+WRONG = {
+    "nothing": ({}, set()),
+    "container_health": ({"health": ""}, {"container_health"}),
+    "slice": ({"slice": "--cgroup-parent system.slice"}, {"slice", "slice_effective"}),
+    "cpuset_effective": ({"cpuset": "--cpuset-cpus 14"}, {"cpuset_effective"}),
+    "memory_limit": ({"memory": "--memory 3072m"}, {"memory_limit"}),
+    "swap_limit": ({"swap": "--memory-swap 6144m"}, {"swap_limit"}),
+    "memory_reservation": ({"reservation": ""}, {"memory_reservation"}),
+    "no_gpu_nodes": ({"device": "--device /dev/nvidia0"}, {"no_gpu_nodes", "no_gpu_permission"}),
+    "no_gpu_permission": ({"device": "--device-cgroup-rule 'c 195:* rwm'"}, {"no_gpu_permission"}),
+    "hardening": ({"caps": ""}, {"hardening"}),
+    "listens_only_on": ({"port": "-p 11434:11434"}, {"listens_only_on"}),
+    "threads_env": ({"threads": "-e LLAMA_ARG_THREADS=8"}, {"threads_env"}),
+    "token_generated": ({"standin": "-e STANDIN_FAILING=/api/generate"}, {"token_generated"}),
+    "api_health": ({"standin": "-e STANDIN_HUNG=true", "health": "--health-cmd true --health-interval 2s"}, {"api_health", "token_generated"}),
+}
+
+
+def failed(result, service=None):
+    return {check["name"] for check in result["checks"] if not check["ok"] and service in (None, check["service"])}
+
+
+@pytest.fixture(name="twin", scope="module")
+def fixture_twin(host):
+    """Starts twins in the place of the real container, which comes back at the end."""
+    def sh(command):
+        done = host.run("bash -c %s", command)
+        assert done.rc == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done.stdout.strip()
+
+    def start(wait=True, **changes):
+        sh(f"docker rm -f ollama; docker run -d {' '.join(dict(RIGHT, **changes).values())} {IMAGE}")
+        if wait:
+            sh("for n in $(seq 300); do [ \"$(docker inspect --format '{{.State.Health.Status}}' ollama 2>/dev/null || echo healthy)\" = starting ] || exit 0; "
+               "sleep 1; done; exit 1")
+
+    sh("[ -e /dev/nvidia0 ] || mknod /dev/nvidia0 c 195 0")
+    sh("docker stop ollama && docker rename ollama ollama-right")
+    start.sh = sh
+    yield start
+    sh("docker rm -f ollama; docker rename ollama-right ollama && docker start ollama; rm -f /dev/nvidia0")
+    sh("for n in $(seq 300); do [ \"$(docker inspect --format '{{.State.Health.Status}}' ollama)\" = healthy ] && exit; sleep 1; done; exit 1")
+
+
+def test_the_proof_holds(prove):
+    result = prove(timeout=600)
+    assert result["ok"] and result["failed"] == [], result["table"]
+    assert {check["service"] for check in result["checks"]} == {"vllm", "ollama", "system"}
+    assert all(check["expected"] and check["found"] and check["evidence"] for check in result["checks"])
+
+
+@pytest.mark.parametrize("changes, expected", WRONG.values(), ids=WRONG)
+def test_a_container_wrong_in_one_thing(twin, prove, changes, expected):
+    twin(**changes)
+    result = prove(services=["ollama"], timeout=20)
+    assert failed(result, "ollama") == expected, "\n".join(result["table"])
+
+
+def test_restart_count(twin, prove):
+    twin()
+    twin.sh("kill -9 $(docker inspect --format '{{.State.Pid}}' ollama); "
+            "for n in $(seq 300); do [ \"$(docker inspect --format '{{.RestartCount}}{{.State.Health.Status}}' ollama)\" = 1healthy ] && exit; sleep 1; done; exit 1")
+    assert failed(prove(services=["ollama"], timeout=60), "ollama") == {"restart_count"}
+
+
+def test_oom_kills(twin, prove):
+    twin(memory="--memory 256m", swap="--memory-swap 256m", reservation="")
+    # The kernel kills the hog, not the server.
+    twin.sh("docker exec ollama sh -c 'echo 1000 > /proc/self/oom_score_adj; exec python3 -c \"b = bytearray(1 << 30)\"' || true")
+    assert "oom_kills" in failed(prove(services=["ollama"], timeout=60), "ollama")
+
+
+def test_container_running(twin, prove):
+    twin()
+    twin.sh("docker stop ollama")
+    result = prove(services=["ollama"], timeout=10)
+    assert {"container_running", "threads_in_cpuset", "api_health"} <= failed(result, "ollama")
+    twin.sh("docker rm ollama")
+    result = prove(services=["ollama"], timeout=10)
+    assert "container_running" in failed(result, "ollama")
+
+
+def test_threads_in_cpuset(twin, prove):
+    # Wider than the plan, in a slice that is not fenced.
+    twin(cpuset="", slice="--cgroup-parent foreign.slice")
+    assert {"threads_in_cpuset", "cpuset_effective", "slice"} <= failed(prove(services=["ollama"], timeout=60), "ollama")
+
+
+def test_a_plan_for_another_node(prove, sh):
+    # This machine has one NUMA node: only the plan can be the wrong one.
+    plan = json.loads(sh("cat /etc/erni-ki/plan.json"))
+    plan["vllm"]["cpuset_mems"] = "1"
+    assert failed(prove(plan=plan, services=["vllm"], generate=False), "vllm") == {"mems_effective"}
+
+
+@pytest.fixture(name="omp_thread")
+def fixture_omp_thread(sh):
+    """One thread that the engine bound to CPU 0, moved to CPU 1; put back afterwards."""
+    group = sh("cut -d: -f3 /proc/$(docker inspect --format '{{.State.Pid}}' vllm)/cgroup")
+    tids = sh(f"for t in $(cat /sys/fs/cgroup{group}/cgroup.threads); do grep -q '^Cpus_allowed_list:\t2$' /proc/$t/status && echo $t; done; true").split()
+    assert tids
+    for tid in tids:
+        sh(f"taskset -pc 1 {tid}")
+    yield
+    for tid in tids:
+        sh(f"taskset -pc 2 {tid}")
+
+
+def test_omp_threads(prove, omp_thread):
+    assert failed(prove(services=["vllm"], generate=False), "vllm") == {"omp_threads"}
+
+
+def test_omp_env(prove, sh):
+    plan = json.loads(sh("cat /etc/erni-ki/plan.json"))
+    plan["vllm"]["kv_cache_gib"] = 3
+    assert failed(prove(plan=plan, services=["vllm"], generate=False), "vllm") == {"omp_env"}
+
+
+def test_slice_effective(prove, sh):
+    sh("systemctl set-property --runtime erniki-vllm.slice AllowedCPUs=0-11")
+    try:
+        assert {"slice_effective", "cpuset_effective"} <= failed(prove(services=["vllm"], generate=False), "vllm")
+    finally:
+        sh("systemctl set-property --runtime erniki-vllm.slice AllowedCPUs=0-13")
+
+
+def test_fence_effective(prove, sh):
+    sh("systemctl set-property --runtime user.slice AllowedCPUs=0-15")
+    try:
+        assert failed(prove(services=["ollama"], generate=False), "system") >= {"fence_effective"}
+    finally:
+        sh("systemctl set-property --runtime user.slice AllowedCPUs=14-15")
+
+
+def test_exclusive_cores(prove, sh):
+    sh("systemd-run --slice foreign.slice --unit foreign sleep 3600")
+    try:
+        result = prove(services=["ollama"], generate=False)
+        assert failed(result, "system") == {"exclusive_cores"}
+        found = next(check for check in result["checks"] if check["name"] == "exclusive_cores")["found"]
+        assert "(sleep)" in found and "foreign.slice" in found
+    finally:
+        sh("systemctl stop foreign")
+
+
+def test_the_host_is_right_again_after_one_run(play, prove):
+    """What was set by hand above is drift; a run puts it right, and the proof holds again."""
+    run = play("site")
+    assert run.code == 0, run.text
+    assert prove(timeout=600)["ok"]
+
+
+def test_a_service_that_hangs_is_a_failed_check_in_bounded_time(prove, sh):
+    sh("docker pause ollama")
+    try:
+        start = time.monotonic()
+        result = prove(services=["ollama"], timeout=5)
+        assert "api_health" in failed(result, "ollama")
+        assert time.monotonic() - start < 300
+    finally:
+        sh("docker unpause ollama")

@@ -1,0 +1,41 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the erni_ki.inference team
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The other mode, and the removal."""
+from __future__ import annotations
+
+
+def test_fenced_gives_the_system_its_cpus_back(play, prove, sh):
+    run = play("site", "--tags", "cpu_partition,verify", plan_isolation="fenced")
+    assert run.code == 0, run.text
+    for unit in ("init.scope", "system.slice", "user.slice"):
+        assert sh(f"cat /sys/fs/cgroup/{unit}/cpuset.cpus.effective 2>/dev/null || echo 0-15") == "0-15", unit
+    assert sh("cat /sys/fs/cgroup/erniki.slice/erniki-vllm.slice/cpuset.cpus.effective") == "0-13"
+    run = play("site", "--tags", "cpu_partition,verify")
+    assert run.code == 0, run.text
+    assert sh("cat /sys/fs/cgroup/system.slice/cpuset.cpus.effective") == "14-15"
+
+
+def test_a_foreign_container_is_not_squeezed_unasked(play, sh, fingerprint):
+    sh("docker run -d --name somebodys --entrypoint sleep erni-ki/ollama-standin:0.32.15 3600")
+    try:
+        before = fingerprint()
+        run = play("site")
+        assert run.code != 0 and "somebodys" in run.text and "plan_allow_squeezing_containers" in run.text, run.text
+        assert fingerprint() == before
+    finally:
+        sh("docker rm -f somebodys")
+
+
+def test_uninstall_removes_what_was_made_and_nothing_else(play, host, sh):
+    run = play("uninstall")
+    assert run.code == 0, run.text
+    for path in ("/opt/erni-ki", "/etc/erni-ki/plan.json", "/etc/erni-ki/docker-installed", "/usr/bin/dockerd"):
+        assert not host.file(path).exists, path
+    assert sh("ls -d /etc/systemd/system/erniki* /etc/systemd/system/*.d/50-erni-ki.conf 2>/dev/null || true") == ""
+    assert sh("cat /sys/fs/cgroup/system.slice/cpuset.cpus.effective 2>/dev/null || echo 0-15") == "0-15"
+    # Models stay, and so does what was never ours.
+    assert host.file("/var/lib/erni-ki/ollama").exists and host.file("/srv/models/tiny/config.json").exists
+    again = play("uninstall")
+    assert again.code == 0 and "changed=0" in again.text, again.text
