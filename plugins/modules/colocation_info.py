@@ -122,7 +122,7 @@ checks:
       description: What to do about it; empty when there is nothing to do.
       type: str
       sample: Recreate the container with its cpuset.
-failed:
+failed_checks:
   description: The checks that failed, each as service and name.
   returned: success
   type: list
