@@ -27,6 +27,8 @@ COLLECTION = CACHE / "collections" / "ansible_collections" / "erni_ki" / "infere
 STAMP = VENV / "erni-ki-stamp.json"
 LOCKS = {"site": REPO / "requirements.lock", "test": REPO / "requirements-test.lock"}
 OLDEST = (3, 11)
+# From within the environment that is to be made anew, its interpreter is the wrong one to ask.
+PYTHON = getattr(sys, "_base_executable", sys.executable)
 
 
 def say(text):
@@ -37,9 +39,9 @@ def stop(text):
     sys.exit(f"bootstrap: {text}")
 
 
-def digest(path, python=sys.executable):
+def digest(path):
     """Identify what a lock file asks for, and of which interpreter."""
-    asked = f"{os.path.realpath(python)} {sys.version}\n".encode()
+    asked = f"{os.path.realpath(PYTHON)} {sys.version}\n".encode()
     return hashlib.sha256(asked + path.read_bytes()).hexdigest()
 
 
@@ -49,7 +51,7 @@ def need_venv_module():
         return
     package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
     if os.geteuid() or not shutil.which("apt-get"):
-        stop(f"{sys.executable} cannot make virtual environments. Install its venv module (on Debian and Ubuntu, as root:"
+        stop(f"{PYTHON} cannot make virtual environments. Install its venv module (on Debian and Ubuntu, as root:"
              f" apt-get install python3-venv) and run this again.")
     say(f"installing {package}")
     environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
@@ -58,7 +60,7 @@ def need_venv_module():
         stop(f"apt-get could not install {package}; its own message stands above.")
 
 
-def make_venv(directory, python=sys.executable):
+def make_venv(directory, python=PYTHON):
     """Make an empty virtual environment with pip."""
     shutil.rmtree(directory, ignore_errors=True)
     subprocess.run([python, "-m", "venv", str(directory)], check=True)

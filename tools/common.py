@@ -24,6 +24,8 @@ COLLECTIONS = CACHE / "collections"
 RESULTS = CACHE / "results"
 LOGS = CACHE / "logs"
 BENCH = CACHE / "bench"
+# A copy of what belongs to the project, where tools want it that look at a collection's folder and at all that lies in it.
+EXPORT = CACHE / "export" / "ansible_collections" / "erni_ki" / "inference"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +95,7 @@ def repository_files(*patterns):
     return sorted(path for path in set(listed.split("\0")) if path and os.path.lexists(REPO / path))
 
 
-def export(destination):
+def export(destination=EXPORT):
     """Make destination a copy of the checkout's files, and touch only what differs."""
     wanted = set(repository_files())
     for folder, folders, names in os.walk(destination):
@@ -174,7 +176,8 @@ class Checks:
     def call(self, name, function, *arguments):
         """Run a function as one test; it returns the problems it found, one text each."""
         start = time.monotonic()
-        return self.add(name, time.monotonic() - start, "\n".join(map(str, function(*arguments))))
+        problems = "\n".join(map(str, function(*arguments)))
+        return self.add(name, time.monotonic() - start, problems)
 
     def add(self, name, seconds, failure):
         """Note the verdict of one test; a failure is a text that is not empty."""

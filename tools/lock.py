@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import pathlib
 import subprocess
-import sys
 import tempfile
 
-from bootstrap import LOCKS, REPO, make_venv
+from bootstrap import LOCKS, PYTHON, REPO, make_venv
 from common import COMPAT, find_pythons
 
 HEADER = "# Made by `make lock` from {source}: every package, direct or not, at one version. Do not edit.\n"
@@ -33,9 +32,9 @@ def write(path, source, lines):
 
 
 def main():
-    site = freeze(sys.executable, "-r", str(REPO / "requirements.txt"))
+    site = freeze(PYTHON, "-r", str(REPO / "requirements.txt"))
     write(LOCKS["site"], "requirements.txt", site)
-    test = freeze(sys.executable, "-r", str(REPO / "requirements-test.txt"), "-c", str(LOCKS["site"]))
+    test = freeze(PYTHON, "-r", str(REPO / "requirements-test.txt"), "-c", str(LOCKS["site"]))
     write(LOCKS["test"], "requirements-test.txt", test)
     pythons = find_pythons()
     for release in COMPAT:

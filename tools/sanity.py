@@ -18,10 +18,9 @@ import sys
 import time
 from xml.etree import ElementTree
 
-from common import CACHE, REPO, VENV, Checks, duration, environment, export, find_pythons, say
+from common import CACHE, EXPORT, REPO, VENV, Checks, duration, environment, export, find_pythons, say
 
 ROOT = CACHE / "sanity"
-COPY = ROOT / "ansible_collections" / "erni_ki" / "inference"
 HOME = ROOT / "home"
 PYTHONS = ROOT / "pythons"
 PROMISED = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
@@ -62,7 +61,7 @@ def path_without_wrappers():
 
 def judge(checks):
     """Take over the verdict of every test from the files that ansible-test left."""
-    for path in sorted((COPY / "tests" / "output" / "junit").glob("*.xml")):
+    for path in sorted((EXPORT / "tests" / "output" / "junit").glob("*.xml")):
         name = path.stem.removeprefix("ansible-test-sanity-")
         case = next(ElementTree.parse(path).iter("testcase"))
         failure = next((case.find(kind) for kind in ("failure", "error") if case.find(kind) is not None), None)
@@ -74,10 +73,10 @@ def judge(checks):
 
 def main():
     start = time.monotonic()
-    export(COPY)
-    if not (COPY / ".git").is_dir():
-        subprocess.run(["git", "init", "--quiet", str(COPY)], check=True)
-    shutil.rmtree(COPY / "tests" / "output", ignore_errors=True)
+    export()
+    if not (EXPORT / ".git").is_dir():
+        subprocess.run(["git", "init", "--quiet", str(EXPORT)], check=True)
+    shutil.rmtree(EXPORT / "tests" / "output", ignore_errors=True)
     prepare_pip()
     pythons = prepare_pythons()
     say(f"sanity: import and compile run on Python {', '.join(pythons)}; not on this machine:"
@@ -88,7 +87,7 @@ def main():
     for variable in ("ANSIBLE_CONFIG", "ANSIBLE_COLLECTIONS_PATH"):
         env.pop(variable, None)
     command = ["ansible-test", "sanity", "--color", "no", "--junit", *sys.argv[1:]]
-    code = subprocess.run(command, cwd=COPY, env=env, check=False).returncode
+    code = subprocess.run(command, cwd=EXPORT, env=env, check=False).returncode
     checks = Checks("sanity")
     judge(checks)
     if code and not checks.failed:
