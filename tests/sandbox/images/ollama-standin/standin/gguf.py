@@ -78,7 +78,7 @@ def tensor_size(shape, kind):
     return _items(shape) // items * size
 
 
-def _padded(size):
+def padded(size):
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
@@ -155,7 +155,7 @@ def read(stream):
 
 
 def check_bounds(header, file_size):
-    start = _padded(header.size)
+    start = padded(header.size)
     for name, shape, kind, offset in header.tensors:
         end = start + offset + tensor_size(shape, kind)
         if end > file_size:
@@ -188,7 +188,7 @@ def dump(header):
         out.write(_pack_string(name) + struct.pack("<I", len(shape)))
         out.write(struct.pack("<%dQ" % len(shape), *shape) + struct.pack("<IQ", kind, offset))
     data = out.getvalue()
-    return data + b"\0" * (_padded(len(data)) - len(data))
+    return data + b"\0" * (padded(len(data)) - len(data))
 
 
 def rewritten(header):
@@ -242,5 +242,5 @@ def llama(shape, tokens=(), chat_template=""):
     tensors, offset = [], 0
     for name, edges, kind in wanted:
         tensors.append((name, edges, kind, offset))
-        offset += _padded(tensor_size(edges, kind))
+        offset += padded(tensor_size(edges, kind))
     return Header(metadata, tensors)
