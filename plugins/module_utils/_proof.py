@@ -247,26 +247,30 @@ def restart_count(subject):
     return check.result()
 
 
-def listens_only_on(subject, url):
-    """The container's ports are published on the address that the service is asked at, and on no other."""
+def listens_only_on(subject, url, bind=None):
+    """The container's ports are published on the address they should be, and on no other."""
     hint = "Publish the port as ADDRESS:PORT:PORT; without an address Docker publishes on all of them, past the host's firewall."
-    with Check("listens_only_on", subject.service, "", subject.api, hint) as check:
+    with Check("listens_only_on", subject.service, "published on one address only", subject.api, hint) as check:
         host, port, _path = _http.split_url(url)
-        check.expected = f"published on {host} only, and there as port {port}"
-        wanted = _addresses(host)
+        bind = bind or host
+        check.expected = f"published on {bind} only, and there as port {port}"
+        wanted = _addresses(bind)
         if subject.get("HostConfig", "NetworkMode") == "host":
             places = _listening(subject.root, subject.pid, port)
             check.evidence = f"/proc/{subject.pid}/net/tcp, tcp6 (host network)"
         else:
             ports = subject.get("NetworkSettings", "Ports") or {}
             places = sorted({(one.get("HostIp") or "0.0.0.0", str(one.get("HostPort"))) for some in ports.values() for one in some or []})
-        foreign = [place for place in places if place[0] not in wanted] or not any(place[1] == str(port) for place in places)
+        foreign = [place for place in places if place[0] not in wanted]
+        reached = any(place[1] == str(port) for place in places)
         shown = ", ".join(f"{address}:{number}" if ":" not in address else f"[{address}]:{number}" for address, number in places)
-        check.see(not foreign, shown or "no port is published")
+        check.see(reached and not foreign, shown or "no port is published")
     return check.result()
 
 
 def _addresses(host):
+    if host in ("0.0.0.0", "::"):
+        return {"0.0.0.0", "::"}
     try:
         return {entry[4][0] for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
     except (OSError, UnicodeError) as error:
@@ -302,7 +306,7 @@ def _listening(root, pid, port):
 
 def in_slice(subject):
     hint = "The container was started without cgroup_parent, or by hand; run the playbook again."
-    with Check("slice", subject.service, subject.wanted["slice"], "", hint) as check:
+    with Check("slice", subject.service, subject.wanted["slice"], "/proc/PID/cgroup", hint) as check:
         group = subject.group("cpuset")
         check.see(subject.wanted["slice"] in group.path.split("/"), f"in {group.path}", f"/proc/{subject.pid}/cgroup")
     return check.result()
@@ -661,9 +665,10 @@ def _root_is_read_only(mountinfo):
 class Api:
     """How a service is asked."""
 
-    def __init__(self, service, url, timeout, model=None, key_file=None):
+    def __init__(self, service, url, timeout, model=None, key_file=None, bind=None):
         self.service = service
         self.url = url
+        self.bind = bind        # the address its port should be published on; that of the URL without
         self.timeout = timeout
         self.model = model
         self.key_file = key_file
@@ -986,7 +991,7 @@ def mounted_groups(root):
         return None
 
 
-def container_checks(subject, url, probe=_cgroup.probe_devices):
+def container_checks(subject, api, probe=_cgroup.probe_devices):
     """Return the checks of one container, in the order in which a person looks for a fault."""
     checks = [
         container_running(subject),
@@ -1004,7 +1009,7 @@ def container_checks(subject, url, probe=_cgroup.probe_devices):
     checks += [memory_limit(subject), swap_limit(subject), memory_reservation(subject), oom_kills(subject)]
     if subject.service == "vllm" or (subject.wanted.get("device") or {}).get("kind", "none") == "none":
         checks += [no_gpu_nodes(subject), no_gpu_permission(subject, probe)]
-    return checks + [hardening(subject), listens_only_on(subject, url)]
+    return checks + [hardening(subject), listens_only_on(subject, api.url, api.bind)]
 
 
 def system_checks(plan, subjects, root, groups):
@@ -1057,7 +1062,7 @@ def prove(plan, services, apis, inspect, root="/", generate=True, probe=_cgroup.
     checks = []
     for subject in subjects:
         if subject.service in services:
-            checks += container_checks(subject, apis[subject.service].url, probe) + asked[subject.service]
+            checks += container_checks(subject, apis[subject.service], probe) + asked[subject.service]
     around = system_checks(plan, subjects, root, groups)
     return checks + [check for check in around if check["service"] == "system" or check["service"] in services]
 

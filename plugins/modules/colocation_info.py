@@ -42,9 +42,14 @@ options:
     elements: str
     choices: [vllm, ollama]
   vllm_url:
-    description: The base URL of vLLM, as seen on the host. The port must be published on the address in it, and on no other.
+    description: The base URL of vLLM, as seen on the host.
     type: str
     default: http://127.0.0.1:8000
+  vllm_bind_address:
+    description:
+      - The address on which the port must be published, and on no other. V(0.0.0.0) stands for all.
+      - Without it, the address in O(vllm_url).
+    type: str
   vllm_api_key_file:
     description: The file on the host that holds vLLM's API key, alone or as C(VLLM_API_KEY=...). Without it no key is sent.
     type: path
@@ -52,9 +57,14 @@ options:
     description: The name under which vLLM serves the model that is to generate a token. The first that it lists by default.
     type: str
   ollama_url:
-    description: The base URL of Ollama, as seen on the host. The port must be published on the address in it, and on no other.
+    description: The base URL of Ollama, as seen on the host.
     type: str
     default: http://127.0.0.1:11434
+  ollama_bind_address:
+    description:
+      - The address on which the port must be published, and on no other. V(0.0.0.0) stands for all.
+      - Without it, the address in O(ollama_url).
+    type: str
   ollama_model:
     description: The model that is to generate a token in Ollama. The first that it lists by default.
     type: str
@@ -190,9 +200,10 @@ def apis(module, services):
     result = {}
     for service in services:
         key_file = params["vllm_api_key_file"] if service == "vllm" else None
-        result[service] = _proof.Api(service, params[f"{service}_url"].rstrip("/"), params["timeout"], params[f"{service}_model"], key_file)
+        url = params[f"{service}_url"].rstrip("/")
+        result[service] = _proof.Api(service, url, params["timeout"], params[f"{service}_model"], key_file, params[f"{service}_bind_address"])
         try:
-            _http.split_url(result[service].url)
+            _http.split_url(url)
         except _http.HttpError as error:
             module.fail_json(msg=f"{service}_url: {error}.")
     return result
@@ -220,9 +231,11 @@ def main():
             "plan_path": {"type": "path", "default": "/etc/erni-ki/plan.json"},
             "services": {"type": "list", "elements": "str", "choices": ["vllm", "ollama"]},
             "vllm_url": {"type": "str", "default": "http://127.0.0.1:8000"},
+            "vllm_bind_address": {"type": "str"},
             "vllm_api_key_file": {"type": "path", "no_log": False},
             "vllm_model": {"type": "str"},
             "ollama_url": {"type": "str", "default": "http://127.0.0.1:11434"},
+            "ollama_bind_address": {"type": "str"},
             "ollama_model": {"type": "str"},
             "generate": {"type": "bool", "default": True},
             "timeout": {"type": "float", "default": 120},
