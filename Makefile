@@ -24,7 +24,7 @@ login: venv ## A shell in the sandbox
 	@$(PY) tests/sandbox/sandbox.py login
 
 destroy: venv ## Remove the sandbox
-	@$(PY) tests/sandbox/sandbox.py destroy
+	@$(PY) tests/sandbox/sandbox.py down
 
 test: venv-test ## Everything: lint, docs, sanity, unit, package, molecule
 	@$(PY) tools/run_tests.py lint docs-check unit package sanity molecule
@@ -69,7 +69,7 @@ lock: venv-test ## For maintainers: pin all packages anew
 	@$(PY) tools/lock.py
 
 clean: ## Remove everything that was made here, the sandbox and its cache too
-	@[ ! -x $(PY) ] || [ ! -f tests/sandbox/sandbox.py ] || $(PY) tests/sandbox/sandbox.py destroy
+	@[ ! -x $(PY) ] || [ ! -f tests/sandbox/sandbox.py ] || $(PY) tests/sandbox/sandbox.py down
 	rm -rf .cache .pytest_cache .hypothesis .ansible erni_ki-inference-*.tar.gz
 
 venv:

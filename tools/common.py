@@ -66,26 +66,19 @@ def duration(seconds):
 
 
 def environment(**more):
-    """Return the environment in which every command of the tools runs, whatever the caller's shell had set."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "MOLECULE_", "PYTHON")) or key in _KEPT}
-    env.update(
-        PATH=f"{VENV / 'bin'}{os.pathsep}{env.get('PATH', os.defpath)}",
-        VIRTUAL_ENV=str(VENV),
-        ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS),
-        PYTHONUNBUFFERED="1",
-    )
+    """Return the environment in which every command of the tests runs, whatever the caller's shell had set."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "MOLECULE_", "PYTHON"))}
+    env["PYTHONUNBUFFERED"] = "1"
+    return {**env, **checkout(env), **more}
+
+
+def checkout(env):
+    """Return what makes Ansible use this checkout and its environment."""
+    found = {"PATH": f"{VENV / 'bin'}{os.pathsep}{env.get('PATH', os.defpath)}", "VIRTUAL_ENV": str(VENV), "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS)}
     # Ansible ignores an ansible.cfg that it finds by itself in a folder others may write to.
     if (REPO / "ansible.cfg").exists():
-        env["ANSIBLE_CONFIG"] = str(REPO / "ansible.cfg")
-    env.update(more)
-    return env
-
-
-# Settings that people pass to a run on purpose.
-_KEPT = (
-    "ANSIBLE_BECOME_PASSWORD_FILE", "ANSIBLE_FORCE_COLOR", "ANSIBLE_NOCOLOR", "ANSIBLE_PRIVATE_KEY_FILE", "ANSIBLE_REMOTE_USER",
-    "ANSIBLE_VAULT_PASSWORD_FILE", "ANSIBLE_VERBOSITY",
-)
+        found["ANSIBLE_CONFIG"] = str(REPO / "ansible.cfg")
+    return found
 
 
 def repository_files(*patterns):
@@ -165,13 +158,31 @@ class Checks:
         self.suite = ElementTree.Element("testsuite", name=step)
         self.failed = []
 
-    def run(self, name, command, cwd=REPO, env=None):
-        """Run a command as one test; its output is shown as it comes."""
+    def run(self, name, command, cwd=REPO, env=None, show=True):
+        """Run a command as one test; its output is shown as it comes, or only when it fails."""
         say(f"{self.step}: {name}")
         command = [str(part) for part in command]
         start = time.monotonic()
+        into = None if show else subprocess.PIPE
+        result = subprocess.run(command, cwd=cwd, env=env or environment(), stdout=into, stderr=into, text=True, check=False)
+        failure = f"exit code {result.returncode} of: {' '.join(command)}\n{result.stdout or ''}{result.stderr or ''}" if result.returncode else None
+        return self.add(name, time.monotonic() - start, failure)
+
+    def pytest(self, name, command, cwd=REPO, env=None):
+        """Run pytest, and take over its tests one by one."""
+        say(f"{self.step}: {name}")
+        report = CACHE / "junit.xml"
+        report.unlink(missing_ok=True)
+        command = [str(part) for part in (*command, f"--junit-xml={report}")]
         code = subprocess.run(command, cwd=cwd, env=env or environment(), check=False).returncode
-        return self.add(name, time.monotonic() - start, f"exit code {code} of: {' '.join(command)}" if code else None)
+        before = len(self.failed)
+        for case in ElementTree.parse(report).iter("testcase") if report.exists() else ():
+            case.set("classname", f"{name}: {case.get('classname')}")
+            self.suite.append(case)
+            if case.find("failure") is not None or case.find("error") is not None:
+                self.failed.append(f"{name}: {case.get('name')}")
+        if code and len(self.failed) == before:
+            self.add(name, 0, f"exit code {code} of: {' '.join(command)}")
 
     def call(self, name, function, *arguments):
         """Run a function as one test; it returns the problems it found, one text each."""

@@ -1,0 +1,90 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the erni_ki.inference team
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs Molecule's scenarios, keeps their output in .cache/logs, and notes how long every action took.
+
+run_molecule.py [SCENARIO …]   without one, all of molecule/
+"""
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from xml.etree import ElementTree
+
+from common import CACHE, LOGS, REPO, RESULTS, Checks, duration, environment, record, say
+
+# Molecule says "INFO     default ➜ converge: Executing" before an action; colours and older arrows are taken as they come.
+ACTION = re.compile(r"(?:^|\s)(?P<scenario>[\w-]+)\s*(?:➜|>)\s*(?P<action>[a-z_]+):\s*(?P<what>Executing|Executed|Starting|Completed)")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class Clock:
+    """Tells Molecule's actions apart in its output, and measures them."""
+
+    def __init__(self, now):
+        self.actions = []
+        self.since = now
+
+    def read(self, line, now):
+        found = ACTION.search(COLOUR.sub("", line))
+        if found and found["what"] in ("Executing", "Starting"):
+            self.close(now)
+            self.actions.append([found["action"], None])
+            self.since = now
+            return found["action"]
+        return None
+
+    def close(self, now):
+        if self.actions and self.actions[-1][1] is None:
+            self.actions[-1][1] = now - self.since
+
+
+def run(scenario, checks):
+    LOGS.mkdir(parents=True, exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    report = RESULTS / f"molecule-{scenario}.xml"
+    report.unlink(missing_ok=True)
+    env = environment(
+        # The home of Molecule's own files; its default lies in the home folder of the user.
+        MOLECULE_EPHEMERAL_DIRECTORY=str(CACHE / "molecule" / scenario),
+        # pytest, which the verifier runs, finds its report's place here.
+        PYTEST_ADDOPTS=f"{os.environ.get('PYTEST_ADDOPTS', '')} -p no:cacheprovider --junit-xml={report}".strip(),
+    )
+    start = time.monotonic()
+    clock = Clock(start)
+    command = ["molecule", "test", "--scenario-name", scenario]
+    with open(LOGS / f"molecule-{scenario}.log", "w", encoding="utf-8") as log:
+        with subprocess.Popen(command, cwd=REPO, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process:
+            for line in process.stdout:
+                now = time.monotonic()
+                action = clock.read(line, now)
+                if action:
+                    say(f"molecule {scenario}: {action} ({duration(now - start)} since the start)")
+                print(line, end="", flush=True)
+                log.write(line)
+    clock.close(time.monotonic())
+    seconds = time.monotonic() - start
+    tests = len(list(ElementTree.parse(report).iter("testcase"))) if report.exists() else 0
+    failure = f"exit code {process.returncode}" if process.returncode else None if tests else "Molecule ran no test of the verifier"
+    checks.add(f"scenario {scenario}", seconds, failure)
+    actions = [{"action": action, "seconds": round(took, 1)} for action, took in clock.actions]
+    record(f"molecule-{scenario}", seconds, ok=failure is None, tests=tests, actions=actions)
+    for entry in actions:
+        print(f"  {entry['action']:<14} {duration(entry['seconds']):>7}")
+    print(json.dumps(actions), flush=True)
+
+
+def main():
+    checks = Checks("molecule")
+    for scenario in sys.argv[1:] or sorted(path.parent.name for path in REPO.glob("molecule/*/molecule.yml")):
+        run(scenario, checks)
+    checks.finish()
+
+
+if __name__ == "__main__":
+    main()
