@@ -383,10 +383,12 @@ class Api:
             middle = time.monotonic_ns()
             limit = options["num_predict"]
             limit = settings["answer_tokens"] if limit < 0 else limit
-            texts = words(one.model, prompt, options["seed"])
+            texts, due = words(one.model, prompt, options["seed"]), time.monotonic()
             for _index in range(limit):
                 web.wait_while(lambda: any(web.path.startswith(start) for start in self.control()["hung"]))
-                self._pace(web, one, self.control()["ms_per_token"])
+                # By the clock, so that what the work itself takes does not slow the rate that was set.
+                due = max(due, time.monotonic() - 0.25) + self.control()["ms_per_token"] / 1000
+                self._pace(web, one, 1000 * (due - time.monotonic()))
                 yield next(texts), None
             yield "", {"done_reason": "stop" if options["num_predict"] < 0 else "length", "prompt_eval_count": prompt_tokens,
                        "prompt_eval_duration": max(1, middle - begun), "eval_count": limit, "eval_duration": max(1, time.monotonic_ns() - middle)}

@@ -234,6 +234,8 @@ def llama(shape, tokens=(), chat_template=""):
     metadata["tokenizer.ggml.add_bos_token"] = (BOOL, False)
     matrix = MATRIX_TYPE[shape["file_type"]]
     wanted = [("output_norm.weight", [width], 0), ("token_embd.weight", [width, shape["vocab_size"]], matrix)]
+    if shape.get("own_output"):
+        wanted.append(("output.weight", [width, shape["vocab_size"]], matrix))
     for block in range(shape["layers"]):
         wanted += [("blk.%d.%s.weight" % (block, name), edges, 0 if len(edges) == 1 else matrix) for name, edges in (
             ("attn_k", [width, kv_heads * head]), ("attn_norm", [width]), ("attn_output", [heads * head, width]), ("attn_q", [width, heads * head]),

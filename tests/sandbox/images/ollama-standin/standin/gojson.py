@@ -97,7 +97,8 @@ def decode(body):
         for start, place in _PLACES:
             if error.msg.startswith(start):
                 where = place or ("after object key:value pair" if _inside_object(text[:error.pos]) else "after array element")
-        raise GoError("invalid character %s %s" % (_quoted(rest[0]), where)) from None
+        char = text[error.pos] if where == "in string literal" else rest[0]
+        raise GoError("invalid character %s %s" % (_quoted(char), where)) from None
     except RecursionError:
         raise GoError("exceeded max depth") from None
 
@@ -113,7 +114,7 @@ def _inside_object(text):
 
 
 def _quoted(char):
-    return {"'": "'\\''", '"': "'\"'"}.get(char, "'%s'" % char)
+    return {"'": "'\\''", '"': "'\"'"}.get(char, "'%s'" % json.dumps(char, ensure_ascii=False)[1:-1])
 
 
 _KINDS = {

@@ -30,6 +30,10 @@ POLL_S = 0.05
 LINGER_S = 0.5
 
 
+# Go's idea of a private address.
+_PRIVATE = [ipaddress.ip_network(network) for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")]
+
+
 class Answer(Exception):
     """What ends a request."""
 
@@ -59,7 +63,7 @@ def allowed_host(host, listening):
         address = ipaddress.ip_address(name)
     except ValueError:
         return name in ("", "localhost", socket.gethostname().lower()) or name.endswith((".localhost", ".local", ".internal"))
-    return address.is_loopback or address.is_private or address.is_unspecified
+    return address.is_loopback or address.is_unspecified or any(address in network for network in _PRIVATE)
 
 
 def allowed_origin(origin, host, more):
