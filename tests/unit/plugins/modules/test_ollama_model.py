@@ -1,0 +1,453 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the erni_ki.inference team
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module against a running stand-in, and against servers that are not Ollama."""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+
+import pytest
+import yaml
+from ansible.module_utils import basic
+from ansible_collections.erni_ki.inference.plugins.module_utils import _ollama
+from ansible_collections.erni_ki.inference.plugins.modules import ollama_model
+from ansible_collections.erni_ki.inference.tests.unit.standin import harness
+
+
+@pytest.fixture(name="server", scope="module")
+def server_fixture(tmp_path_factory):
+    with harness.running(tmp_path_factory.mktemp("ollama")) as server:
+        yield server
+
+
+@pytest.fixture(name="empty")
+def empty_fixture(server):
+    """The stand-in without models, without switches."""
+    server.control()
+    for model in server.call("GET", "/api/tags")[1]["models"]:
+        server.call("POST", "/api/generate", {"model": model["name"], "keep_alive": 0})
+        server.call("DELETE", "/api/delete", {"model": model["name"]})
+    return server
+
+
+@pytest.fixture(name="logged")
+def logged_fixture(monkeypatch):
+    lines = []
+    monkeypatch.setattr(basic.AnsibleModule, "log", lambda self, text, log_args=None: lines.append(text))
+    return lines
+
+
+@pytest.fixture(name="run")
+def run_fixture(capsys, monkeypatch, logged):
+    """Run the module; return its result."""
+    def run(check=False, **params):
+        arguments = {**params, "_ansible_check_mode": check, "_ansible_diff": True}
+        try:
+            from ansible.module_utils.testing import patch_module_args
+            patched = patch_module_args(arguments)
+        except ImportError:
+            # ansible-core before 2.18
+            monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode())
+            patched = contextlib.nullcontext()
+        with patched, pytest.raises(SystemExit) as ending:
+            ollama_model.main()
+        result = json.loads(capsys.readouterr().out)
+        assert bool(result.get("failed")) == (ending.value.code != 0)
+        result.pop("invocation", None)
+        return result
+    return run
+
+
+def pull(server, name):
+    assert server.call("POST", "/api/pull", {"model": name, "stream": False}) == (200, {"status": "success"})
+
+
+def load(server, name, **more):
+    assert server.call("POST", "/api/generate", {"model": name, **more})[1]["done_reason"] == "load"
+
+
+# ---------------------------------------------------------------- states
+
+CASES = [
+    # what is there before: pulled, loaded; what is asked; the steps
+    (False, False, {"state": "present"}, ["pull"]),
+    (True, False, {"state": "present"}, []),
+    (False, False, {"state": "loaded"}, ["pull", "load"]),
+    (True, False, {"state": "loaded"}, ["load"]),
+    (True, False, {"state": "loaded", "keep_alive": "10m"}, ["load"]),
+    (True, True, {"state": "loaded"}, []),
+    (True, True, {"state": "loaded", "keep_alive": "-1"}, ["load"]),
+    (True, True, {"state": "unloaded"}, ["unload"]),
+    (True, False, {"state": "unloaded"}, []),
+    (False, False, {"state": "unloaded"}, []),
+    (True, True, {"state": "absent"}, ["unload", "delete"]),
+    (True, False, {"state": "absent"}, ["delete"]),
+    (False, False, {"state": "absent"}, []),
+]
+
+
+@pytest.mark.parametrize("pulled, loaded, asked, steps", CASES)
+def test_check_then_real_then_again(empty, run, pulled, loaded, asked, steps):
+    """Check mode tells what the real run does, in the same shape, and changes nothing; the run after it finds nothing to do."""
+    if pulled:
+        pull(empty, "tinystory")
+    if loaded:
+        load(empty, "tinystory")
+    before = [empty.call("GET", path) for path in ("/api/tags", "/api/ps")]
+    arguments = {"name": "tinystory", "url": empty.url, **asked}
+
+    foreseen = run(check=True, **arguments)
+    assert [empty.call("GET", path) for path in ("/api/tags", "/api/ps")] == before
+    real = run(**arguments)
+    again = run(**arguments)
+
+    assert foreseen["steps"] == real["steps"] == steps
+    assert foreseen["changed"] is real["changed"] is bool(steps)
+    assert again["changed"] is False and again["steps"] == []
+    assert foreseen["server_version"] == real["server_version"] == "0.32.15"
+    assert set(foreseen) == set(real) and set(foreseen["model"]) == set(real["model"])
+    for key, value in foreseen["model"].items():
+        # What only a pull or a load can tell is left open, and nothing else.
+        assert value == real["model"][key] or value in (None, []) and {"pull", "load"} & set(steps)
+    assert foreseen["diff"]["before"] == real["diff"]["before"]
+    assert set(foreseen["diff"]["after"]) == set(real["diff"]["after"])
+    assert (real["diff"]["before"] == real["diff"]["after"]) == (not steps or asked.get("keep_alive") == "-1")
+    assert real["model"]["name"] == "tinystory:latest"
+    assert real["model"]["present"] == bool(empty.call("GET", "/api/tags")[1]["models"])
+    assert real["model"]["loaded"] == bool(empty.call("GET", "/api/ps")[1]["models"])
+
+
+def test_results_are_documented(empty, run):
+    documented = yaml.safe_load(ollama_model.RETURN)
+    result = run(name="tinystory", url=empty.url, state="loaded")
+    assert set(documented) == set(result) - {"changed", "diff"}
+    types = {"str": str, "int": int, "bool": bool, "list": list}
+    assert set(documented["model"]["contains"]) == set(result["model"])
+    for key, entry in documented["model"]["contains"].items():
+        assert type(result["model"][key]) is types[entry["type"]], key
+    assert result["model"]["size_bytes"] > 5_000_000
+    assert result["model"]["device"] == "cpu" and result["model"]["vram_bytes"] == 0
+    assert result["model"]["context_length"] == 2048
+
+
+def test_it_stays_for_ever_when_asked_to(empty, run):
+    assert run(name="tinystory", url=empty.url, state="loaded", keep_alive="-1")["model"]["loaded_until"] > "2300"
+    assert run(name="tinystory", url=empty.url, state="loaded", keep_alive="-1")["changed"] is False
+    assert run(name="tinystory", url=empty.url, state="loaded", keep_alive="5m")["model"]["loaded_until"] < "2300"
+
+
+@pytest.mark.parametrize("switch, device", [("gpu", "gpu"), ("partial", "partial"), ("cpu", "cpu")])
+def test_it_tells_where_the_model_runs(empty, run, switch, device):
+    empty.control(device=switch)
+    assert run(name="tinystory", url=empty.url, state="loaded")["model"]["device"] == device
+
+
+def test_a_model_that_only_embeds_is_loaded_too(empty, run):
+    result = run(name="all-minilm", url=empty.url, state="loaded")
+    assert result["model"]["loaded"] and result["model"]["capabilities"] == ["embedding"]
+    assert run(name="all-minilm", url=empty.url, state="unloaded")["steps"] == ["unload"]
+
+
+def test_names_are_found_as_the_server_finds_them(empty, run):
+    pull(empty, "llama3.2:3b")
+    assert run(name="registry.ollama.ai/library/LLAMA3.2:3b", url=empty.url)["changed"] is False
+
+
+def test_date_plays_no_part(empty, run):
+    """Created again, a model has another date and the same digest."""
+    pull(empty, "tinystory")
+    before = run(name="again", url=empty.url, state="unloaded")
+    assert before["changed"] is False
+    for _time in range(2):
+        empty.call("POST", "/api/create", {"model": "again", "from": "tinystory", "system": "Be brief.", "stream": False})
+    digest = run(name="again", url=empty.url)["model"]["digest"]
+    os.utime(empty.data / "manifests" / "registry.ollama.ai" / "library" / "again" / "latest", (1, 1))
+    assert empty.call("GET", "/api/tags")[1]["models"][-1]["modified_at"].startswith("1970")
+    result = run(name="again", url=empty.url, digest=digest)
+    assert result["changed"] is False and result["model"]["digest"] == digest
+
+
+# ---------------------------------------------------------------- digests and registries
+
+@pytest.fixture(name="registry")
+def registry_fixture():
+    registry = harness.Registry()
+    registry.add_tiny()
+    yield registry
+    registry.close()
+
+
+def test_pinned_digest(empty, run, registry):
+    name = "%s/library/tiny" % registry.host
+    first = run(name=name, url=empty.url, insecure=True)["model"]["digest"]
+    assert run(name=name, url=empty.url, insecure=True, digest=first[:12])["changed"] is False
+
+    # The registry moves the tag on. Nobody who asks for the name alone notices; who asks for the new digest gets it.
+    registry.manifests["library/tiny"] = registry.manifests["library/tiny"].replace(b'"from"', b'"From"')
+    asked = len(registry.asked)
+    assert run(name=name, url=empty.url, insecure=True)["changed"] is False
+    assert len(registry.asked) == asked
+    moved = harness.hashlib.sha256(registry.manifests["library/tiny"]).hexdigest()
+    result = run(name=name, url=empty.url, insecure=True, digest=moved)
+    assert result["steps"] == ["pull"]
+    assert result["diff"]["before"]["digest"] == first and result["diff"]["after"]["digest"] == moved
+
+    failed = run(name=name, url=empty.url, insecure=True, digest=first)
+    assert "has the digest %s, not %s as asked" % (moved, first) in failed["msg"]
+
+
+def test_a_loaded_model_makes_room_for_another_digest(empty, run, registry):
+    name = "%s/library/tiny" % registry.host
+    run(name=name, url=empty.url, insecure=True, state="loaded")
+    registry.manifests["library/tiny"] += b" "
+    moved = harness.hashlib.sha256(registry.manifests["library/tiny"]).hexdigest()
+    result = run(name=name, url=empty.url, insecure=True, state="loaded", digest=moved)
+    assert result["steps"] == ["unload", "pull", "load"]
+    assert empty.call("GET", "/api/ps")[1]["models"][0]["digest"] == moved
+
+
+def test_an_interrupted_pull_goes_on(empty, run, registry):
+    name = "%s/library/tiny" % registry.host
+    digest = "sha256:" + harness.hashlib.sha256(harness.tiny_gguf()).hexdigest()
+    registry.fail[digest] = "short"
+    failed = run(name=name, url=empty.url, insecure=True)
+    assert "could not pull" in failed["msg"] or "cannot fetch" in failed["msg"]
+    assert empty.call("GET", "/api/tags")[1]["models"] == []
+    registry.fail.clear()
+    assert run(name=name, url=empty.url, insecure=True)["changed"] is True
+    assert ("/v2/library/tiny/blobs/" + digest, "bytes=%d-" % (harness.TINY_SIZE // 2)) in registry.asked
+
+
+def test_damaged_on_the_way(empty, run, registry):
+    digest = "sha256:" + harness.hashlib.sha256(harness.tiny_gguf()).hexdigest()
+    registry.fail[digest] = "wrong"
+    name = "%s/library/tiny" % registry.host
+    assert "damaged on the way" in run(name=name, url=empty.url, insecure=True)["msg"]
+    registry.fail.clear()
+    assert run(name=name, url=empty.url, insecure=True)["changed"] is True
+
+
+def test_a_registry_without_tls_needs_insecure(empty, run, registry):
+    assert "needs insecure: true" in run(name="%s/library/tiny" % registry.host, url=empty.url)["msg"]
+
+
+@pytest.mark.parametrize("name, words", [
+    ("nosuch:1b", "the registry has no model 'nosuch:1b'; check name and tag"),
+    ("no-such-registry.invalid/library/tiny", "cannot fetch 'no-such-registry.invalid/library/tiny:latest' from its registry"),
+    ("127.0.0.1:9/library/tiny", "connection refused"),
+])
+def test_models_that_cannot_be_had(empty, run, name, words):
+    result = run(name=name, url=empty.url)
+    assert result["failed"] and words in result["msg"]
+    assert empty.call("GET", "/api/tags")[1]["models"] == []
+
+
+# ---------------------------------------------------------------- progress and time
+
+def test_long_pulls_tell_how_far_they_are(empty, run, logged, monkeypatch):
+    monkeypatch.setattr(_ollama, "PROGRESS_S", 0.05)
+    empty.control(pull_mib_per_second=20)
+    run(name="tinystory", url=empty.url)
+    assert logged[1] == "pulling tinystory:latest" and logged[-1] == "pulled tinystory:latest"
+    assert [line for line in logged if "% of 6 MiB" in line]
+
+
+def test_a_pull_ends_with_the_timeout(empty, run):
+    empty.control(pull_mib_per_second=1)
+    begun = time.monotonic()
+    result = run(name="llama3.2:3b", url=empty.url, timeout=1)
+    assert time.monotonic() - begun < 3
+    assert "had not ended when the timeout of 1 s was over" in result["msg"] and "the next run goes on" in result["msg"]
+
+
+def test_a_load_ends_with_the_timeout(empty, run):
+    pull(empty, "tinystory")
+    empty.control(load_ms=2500)
+    result = run(name="tinystory", url=empty.url, state="loaded", timeout=1)
+    assert "the timeout of 1 s is over" in result["msg"]
+
+
+def test_a_hung_server(empty, run, monkeypatch):
+    monkeypatch.setattr(_ollama, "QUICK_S", 0.3)
+    empty.control(hung=True)
+    result = run(name="tinystory", url=empty.url)
+    assert "no full answer to /api/version within 0.3 s" in result["msg"]
+
+
+def test_unload_waits_for_the_answer_in_progress(empty, run):
+    pull(empty, "tinystory")
+    empty.control(ms_per_token=20)
+    asked = threading.Thread(target=empty.call, args=("POST", "/api/generate", {"model": "tinystory", "prompt": "x", "options": {"num_predict": 25}}))
+    asked.start()
+    while not empty.call("GET", "/api/ps")[1]["models"]:
+        time.sleep(0.01)
+    assert run(name="tinystory", url=empty.url, state="unloaded")["model"]["loaded"] is False
+    asked.join()
+    assert empty.call("GET", "/api/ps")[1]["models"] == []
+
+
+def test_unload_gives_up_with_the_timeout(empty, run):
+    pull(empty, "tinystory")
+    empty.control(ms_per_token=50)
+    asked = threading.Thread(target=empty.call, args=("POST", "/api/generate", {"model": "tinystory", "prompt": "x", "options": {"num_predict": 40}}))
+    asked.start()
+    while not empty.call("GET", "/api/ps")[1]["models"]:
+        time.sleep(0.01)
+    result = run(name="tinystory", url=empty.url, state="unloaded", timeout=1)
+    empty.control()
+    asked.join()
+    assert "is still loaded after 1 s" in result["msg"] or "the timeout of 1 s is over" in result["msg"]
+
+
+# ---------------------------------------------------------------- errors of the server
+
+@pytest.mark.parametrize("state, path, words", [
+    ("present", "/api/pull", "could not pull 'tinystory:latest': out of order"),
+    ("present", "/api/tags", "does not list its models: HTTP 500: out of order"),
+    ("present", "/api/version", "/api/version answers HTTP 500: out of order"),
+    ("loaded", "/api/generate", "could not load 'tinystory:latest': out of order"),
+])
+def test_errors_of_the_server_are_told(empty, run, state, path, words):
+    empty.control(failing=[path], failing_error="out of order")
+    result = run(name="tinystory", url=empty.url, state=state)
+    assert result["failed"] and words in result["msg"]
+
+
+@pytest.mark.parametrize("state, path, words", [
+    ("absent", "/api/delete", "could not delete 'tinystory:latest': out of order"),
+    ("unloaded", "/api/generate", "could not unload 'tinystory:latest': out of order"),
+])
+def test_errors_of_the_server_on_the_way_out(empty, run, state, path, words):
+    pull(empty, "tinystory")
+    if state == "unloaded":
+        load(empty, "tinystory")
+    empty.control(failing=[path], failing_error="out of order")
+    assert words in run(name="tinystory", url=empty.url, state=state)["msg"]
+
+
+def test_deleted_while_loaded(empty, run):
+    pull(empty, "tinystory")
+    load(empty, "tinystory", keep_alive="1s")
+    empty.call("DELETE", "/api/delete", {"model": "tinystory"})
+    assert "was deleted while it was loaded" in run(name="tinystory", url=empty.url, state="unloaded")["msg"]
+    assert run(name="tinystory", url=empty.url, state="absent")["changed"] is False
+    while empty.call("GET", "/api/ps")[1]["models"]:
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("arguments, words", [
+    ({"name": "bad name!"}, "is not a model name"),
+    ({"name": "x", "digest": "12"}, "is not a digest"),
+    ({"name": "x", "state": "loaded", "keep_alive": "soon"}, "is not a time to keep a model loaded"),
+    ({"name": "x", "keep_alive": "5m"}, "keep_alive goes with state=loaded only"),
+    ({"name": "x", "state": "absent", "digest": "0" * 12}, "digest goes with state=present and state=loaded only"),
+    ({"name": "x", "timeout": 0}, "it has to be 1 or more"),
+    ({"name": "x", "url": "https://127.0.0.1:1"}, "only plain http is spoken here"),
+    ({"name": "x", "url": "http://127.0.0.1:9"}, "nothing listens on 127.0.0.1 port 9"),
+])
+def test_bad_input_is_refused_in_words(run, arguments, words):
+    result = run(**{"url": "http://127.0.0.1:9", **arguments})
+    assert result["failed"] and words in result["msg"]
+    assert "Traceback" not in result["msg"]
+
+
+# ---------------------------------------------------------------- servers that are not Ollama, or break off
+
+@pytest.fixture(name="fake")
+def fake_fixture():
+    """A server that answers each request, by its path, with given bytes; None leaves the connection open without a word."""
+    listening, threads, open_connections = socket.create_server(("127.0.0.1", 0)), [], []
+    answers = {}
+
+    def serve():
+        while True:
+            try:
+                connection = listening.accept()[0]
+            except OSError:
+                return
+            open_connections.append(connection)
+            path = connection.recv(65536).split(b" ")[1].decode()
+            answer = answers.get(path, ok({"models": []}))
+            if answer is not None:
+                connection.sendall(answer)
+                connection.close()
+
+    def ok(value, status="200 OK"):
+        body = value if isinstance(value, bytes) else json.dumps(value).encode()
+        return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status.encode(), len(body), body)
+    threads.append(threading.Thread(target=serve, daemon=True))
+    threads[0].start()
+    fake = type("Fake", (), {"url": "http://127.0.0.1:%d" % listening.getsockname()[1], "answers": answers, "ok": staticmethod(ok)})
+    answers["/api/version"] = ok({"version": "0.1"})
+    yield fake
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    for connection in open_connections:
+        connection.close()
+
+
+def chunked(*pieces, end=True):
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + (b"0\r\n\r\n" if end else b"")
+
+
+@pytest.mark.parametrize("path, answer, words", [
+    ("/api/version", b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "refuses a host name that is not its own"),
+    ("/api/version", b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n<html>hi</html>", "not in JSON, so this is not Ollama's API: <html>hi</html>"),
+    ("/api/version", b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n[]", "answers HTTP 404, but not in JSON"),
+    ("/api/version", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "names no version"),
+    ("/api/version", b"SSH-2.0-OpenSSH_9.2\r\n", "does not answer in HTTP"),
+    ("/api/tags", b'HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{"data":[]}', "/api/tags does not list models"),
+    ("/api/tags", b'HTTP/1.1 500 No\r\nContent-Length: 27\r\n\r\n{"error":{"message":"full"}}', "HTTP 500"),
+    ("/api/pull", chunked(b'{"status":"pulling manifest"}\n'), "without saying that it succeeded; its last word was 'pulling manifest'"),
+    ("/api/pull", chunked(b'{"status":"pulling manifest"}\n', end=False), "without saying that it succeeded"),
+    ("/api/pull", chunked(b'{"status":"pulling manifest"}\n', b'{"error":"odd"}\n'), "could not pull 'tinystory:latest': odd"),
+    ("/api/pull", chunked(b"<html>\n"), "is not what Ollama answers"),
+    ("/api/pull", chunked(b"[1]\n"), "is not what Ollama answers"),
+    ("/api/pull", chunked(b"\n", b'{"status":"success"}\n'), "says that it pulled 'tinystory:latest', but does not list it"),
+    ("/api/pull", b"", "the connection broke off during /api/pull"),
+])
+def test_what_is_not_ollama(run, fake, path, answer, words):
+    fake.answers[path] = answer
+    result = run(name="tinystory", url=fake.url)
+    assert result["failed"] and words in result["msg"], result["msg"]
+
+
+def test_loaded_and_gone_again(run, fake):
+    fake.answers["/api/tags"] = fake.ok({"models": [{"name": "tinystory:latest", "digest": "0" * 64, "size": 1}]})
+    fake.answers["/api/generate"] = fake.ok({"done": True})
+    assert "was loaded and is gone again" in run(name="tinystory", url=fake.url, state="loaded")["msg"]
+
+
+def test_a_server_that_stops_between_two_questions(run, monkeypatch, fake):
+    def gone(self, name, insecure):
+        raise _ollama.OllamaError("gone")
+    monkeypatch.setattr(_ollama.Client, "pull", gone)
+    assert run(name="tinystory", url=fake.url)["msg"] == "gone"
+
+
+def test_nobody_listens_any_more():
+    client = _ollama.Client("http://127.0.0.1:9", 5)
+    with pytest.raises(_ollama.OllamaError, match="nothing listens on 127.0.0.1 port 9"):
+        client.delete("x")
+    client = _ollama.Client("ftp://127.0.0.1", 5)
+    with pytest.raises(_ollama.OllamaError, match="is not a URL"):
+        client.delete("x")
+
+
+def test_a_deadline_that_is_over():
+    client = _ollama.Client("http://127.0.0.1:9", 5)
+    client.deadline = 0
+    with pytest.raises(_ollama.OllamaError, match="the timeout of 5 s is over"):
+        client.ask("/api/version")
+
+
+def test_a_model_that_somebody_else_deleted_is_deleted(fake):
+    fake.answers["/api/delete"] = fake.ok({"error": "model 'x' not found"}, "404 Not Found")
+    _ollama.Client(fake.url, 5).delete("x")
