@@ -195,12 +195,13 @@ def test_names(monkeypatch):
     with server(lambda connection, request: connection.sendall(OK + b"Content-Length: 0\r\n\r\n")) as (url, _over):
         port = url.rpartition(":")[2]
         # The first address refuses; the second answers.
-        addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.2", int(port))), (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", int(port)))]
-        monkeypatch.setattr(_http.socket, "getaddrinfo", lambda *args, **kwargs: addresses)
-        assert _http.exchange(f"http://some.host:{port}", "/", timeout=10).status == 200
-        addresses.clear()
-        with pytest.raises(_http.HttpError, match="the name has no address"):
-            _http.exchange(f"http://some.host:{port}", "/", timeout=10)
+        addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, int(port))) for address in ("127.0.0.2", "127.0.0.1")]
+        with monkeypatch.context() as patched:
+            patched.setattr(_http.socket, "getaddrinfo", lambda *args, **kwargs: addresses)
+            assert _http.exchange(f"http://some.host:{port}", "/", timeout=10).status == 200
+            addresses.clear()
+            with pytest.raises(_http.HttpError, match="the name has no address"):
+                _http.exchange(f"http://some.host:{port}", "/", timeout=10)
 
 
 def test_a_name_that_is_none(monkeypatch):
