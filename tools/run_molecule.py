@@ -8,7 +8,6 @@ run_molecule.py [SCENARIO …]   without one, all of molecule/
 """
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -50,7 +49,8 @@ def run(scenario, checks):
     report = RESULTS / f"molecule-{scenario}.xml"
     report.unlink(missing_ok=True)
     env = environment(
-        # The home of Molecule's own files; its default lies in the home folder of the user.
+        # Molecule frames its output; narrower than this it breaks Ansible's lines.
+        COLUMNS="160",
         MOLECULE_EPHEMERAL_DIRECTORY=str(CACHE / "molecule" / scenario),
         # pytest, which the verifier runs, finds its report's place here.
         PYTEST_ADDOPTS=f"{os.environ.get('PYTEST_ADDOPTS', '')} -p no:cacheprovider --junit-xml={report}".strip(),
@@ -76,7 +76,6 @@ def run(scenario, checks):
     record(f"molecule-{scenario}", seconds, ok=failure is None, tests=tests, actions=actions)
     for entry in actions:
         print(f"  {entry['action']:<14} {duration(entry['seconds']):>7}")
-    print(json.dumps(actions), flush=True)
 
 
 def main():
