@@ -211,7 +211,8 @@ def explain_pull(name, said, insecure):
     if "file does not exist" in low:
         return f"the registry has no model '{name}'; check name and tag (the server said: {said})"
     if "no space left" in low:
-        return f"the disk that holds the server's models is full while pulling '{name}'; what was fetched is kept, and the next pull goes on (the server said: {said})"
+        return (f"the disk that holds the server's models is full while pulling '{name}'; what was fetched is kept, and the next pull goes on "
+                f"(the server said: {said})")
     if "digest mismatch" in low:
         return f"what was fetched of '{name}' was damaged on the way and is thrown away; run it again (the server said: {said})"
     if "newer version of ollama" in low:

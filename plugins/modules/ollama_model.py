@@ -101,7 +101,9 @@ EXAMPLES = r"""
 - name: Insist on the GPU
   ansible.builtin.assert:
     that: llama.model.device == 'gpu'
-    fail_msg: "{{ llama.model.name }} runs on the {{ llama.model.device }}: {{ llama.model.vram_bytes }} of {{ llama.model.loaded_bytes }} bytes are on the GPU."
+    fail_msg: >-
+      {{ llama.model.name }} runs on the {{ llama.model.device }}:
+      {{ llama.model.vram_bytes }} of {{ llama.model.loaded_bytes }} bytes are on the GPU.
   when: not ansible_check_mode
 
 - name: Free its memory

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import http.client
 import http.server
+import io
 import json
 import os
 import pathlib
@@ -112,7 +113,7 @@ def tiny_gguf():
     gap = TINY_SIZE - bare.tensor_bytes - 16 - len(gguf.dump(bare).rstrip(b"\0"))
     while True:
         header = gguf.llama(TINY, tokens, chatml + " " * gap)
-        size = gguf.read(__import__("io").BytesIO(gguf.dump(header))).size
+        size = gguf.read(io.BytesIO(gguf.dump(header))).size
         if size == TINY_SIZE - bare.tensor_bytes - 16:
             return gguf.dump(header) + bytes(bare.tensor_bytes)
         gap += TINY_SIZE - bare.tensor_bytes - 16 - size

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import socket
@@ -130,7 +131,8 @@ def test_results_are_documented(empty, run):
     types = {"str": str, "int": int, "bool": bool, "list": list}
     assert set(documented["model"]["contains"]) == set(result["model"])
     for key, entry in documented["model"]["contains"].items():
-        assert type(result["model"][key]) is types[entry["type"]], key
+        assert isinstance(result["model"][key], types[entry["type"]]), key
+        assert isinstance(result["model"][key], bool) == (entry["type"] == "bool"), key
     assert result["model"]["size_bytes"] > 5_000_000
     assert result["model"]["device"] == "cpu" and result["model"]["vram_bytes"] == 0
     assert result["model"]["context_length"] == 2048
@@ -193,7 +195,7 @@ def test_pinned_digest(empty, run, registry):
     asked = len(registry.asked)
     assert run(name=name, url=empty.url, insecure=True)["changed"] is False
     assert len(registry.asked) == asked
-    moved = harness.hashlib.sha256(registry.manifests["library/tiny"]).hexdigest()
+    moved = hashlib.sha256(registry.manifests["library/tiny"]).hexdigest()
     result = run(name=name, url=empty.url, insecure=True, digest=moved)
     assert result["steps"] == ["pull"]
     assert result["diff"]["before"]["digest"] == first and result["diff"]["after"]["digest"] == moved
@@ -206,7 +208,7 @@ def test_a_loaded_model_makes_room_for_another_digest(empty, run, registry):
     name = "%s/library/tiny" % registry.host
     run(name=name, url=empty.url, insecure=True, state="loaded")
     registry.manifests["library/tiny"] += b" "
-    moved = harness.hashlib.sha256(registry.manifests["library/tiny"]).hexdigest()
+    moved = hashlib.sha256(registry.manifests["library/tiny"]).hexdigest()
     result = run(name=name, url=empty.url, insecure=True, state="loaded", digest=moved)
     assert result["steps"] == ["unload", "pull", "load"]
     assert empty.call("GET", "/api/ps")[1]["models"][0]["digest"] == moved
@@ -214,7 +216,7 @@ def test_a_loaded_model_makes_room_for_another_digest(empty, run, registry):
 
 def test_an_interrupted_pull_goes_on(empty, run, registry):
     name = "%s/library/tiny" % registry.host
-    digest = "sha256:" + harness.hashlib.sha256(harness.tiny_gguf()).hexdigest()
+    digest = "sha256:" + hashlib.sha256(harness.tiny_gguf()).hexdigest()
     registry.fail[digest] = "short"
     failed = run(name=name, url=empty.url, insecure=True)
     assert "could not pull" in failed["msg"] or "cannot fetch" in failed["msg"]
@@ -225,7 +227,7 @@ def test_an_interrupted_pull_goes_on(empty, run, registry):
 
 
 def test_damaged_on_the_way(empty, run, registry):
-    digest = "sha256:" + harness.hashlib.sha256(harness.tiny_gguf()).hexdigest()
+    digest = "sha256:" + hashlib.sha256(harness.tiny_gguf()).hexdigest()
     registry.fail[digest] = "wrong"
     name = "%s/library/tiny" % registry.host
     assert "damaged on the way" in run(name=name, url=empty.url, insecure=True)["msg"]

@@ -69,10 +69,9 @@ def token_ids(text, count):
 
 
 def words(model, prompt, seed):
-    """An endless answer, the same for the same model, prompt and seed."""
+    """What gives one word of an answer after the other, the same for the same model, prompt and seed."""
     source = random.Random(hashlib.sha256(("%s|%s|%s" % (model.digest, prompt, seed)).encode("utf-8")).digest())
-    while True:
-        yield " " + source.choice(_WORDS)
+    return lambda: " " + source.choice(_WORDS)
 
 
 def vector(text, size):
@@ -389,7 +388,7 @@ class Api:
                 # By the clock, so that what the work itself takes does not slow the rate that was set.
                 due = max(due, time.monotonic() - 0.25) + self.control()["ms_per_token"] / 1000
                 self._pace(web, one, 1000 * (due - time.monotonic()))
-                yield next(texts), None
+                yield texts(), None
             yield "", {"done_reason": "stop" if options["num_predict"] < 0 else "length", "prompt_eval_count": prompt_tokens,
                        "prompt_eval_duration": max(1, middle - begun), "eval_count": limit, "eval_duration": max(1, time.monotonic_ns() - middle)}
 

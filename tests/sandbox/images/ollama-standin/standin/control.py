@@ -5,12 +5,14 @@
 """The switches: how the stand-in misbehaves. Set by environment at the start, by a file or an endpoint while it runs."""
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import threading
 
-FILE = "/run/standin/control.json"
+# The second is in the volume of the models: a host can write it where the container's own root is read-only.
+FILES = ("/run/standin/control.json", "/root/.ollama/standin/control.json")
 
 
 class Bad(ValueError):
@@ -123,7 +125,7 @@ class Control:
 
     def __init__(self, environ):
         given = {name[len("STANDIN_"):].lower(): value for name, value in environ.items() if name.startswith("STANDIN_")}
-        self.file = given.pop("control", FILE)
+        self.files = [given.pop("control")] if "control" in given else FILES
         self.endpoint = _flag(given.pop("control_endpoint", "false"))
         self.start = {name: default for name, (default, _reader) in SWITCHES.items()}
         self.start.update(check(given, "environment STANDIN_*"))
@@ -133,24 +135,25 @@ class Control:
         self._from_file = {}
 
     def __call__(self):
-        try:
-            status = os.stat(self.file)
-            seen = (status.st_mtime_ns, status.st_size, status.st_ino)
-        except OSError:
-            seen = None
+        seen = None
+        for file in self.files:
+            with contextlib.suppress(OSError):
+                status = os.stat(file)
+                seen = (file, status.st_mtime_ns, status.st_size, status.st_ino)
+                break
         with self._lock:
             if seen != self._seen:
                 self._seen = seen
-                self._from_file = self._read() if seen else {}
+                self._from_file = self._read(seen[0]) if seen else {}
             return {**self.start, **self._from_file, **self.now}
 
-    def _read(self):
+    def _read(self, file):
         try:
-            with open(self.file, "rb") as stream:
+            with open(file, "rb") as stream:
                 values = json.load(stream)
             if not isinstance(values, dict):
-                raise Bad("%s: a JSON object is wanted" % self.file)
-            found = check(values, self.file)
+                raise Bad("%s: a JSON object is wanted" % file)
+            found = check(values, file)
         except (OSError, ValueError) as error:
             # A half-written or wrong file must not stop a test's server: it stays as it was, and says so.
             print("ollama-standin: control file not taken: %s" % error, file=sys.stderr, flush=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import decimal
 import json
+import math
 import re
 import time
 
@@ -22,7 +23,7 @@ class GoError(ValueError):
 # ---------------------------------------------------------------- writing
 
 def _float(value):
-    if value != value or value in (float("inf"), float("-inf")):
+    if not math.isfinite(value):
         raise GoError("json: unsupported value: %s" % value)
     if value == int(value) and abs(value) < 1e21:
         return str(int(value))

@@ -20,7 +20,7 @@ from .runner import Scheduler
 from .store import Store
 from .web import Server
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+CATALOGUE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "data", "catalogue.json")
 
 
 def log(message, **fields):
@@ -35,10 +35,9 @@ def serve(environ):
     host, port = host_and_port(environ)
     try:
         control = Control(environ)
-        catalogue = environ.get("STANDIN_CATALOGUE") or os.path.join(os.path.dirname(HERE), "data", "catalogue.json")
         models = Store(root)
         scheduler = Scheduler(environ, control)
-        server = Server(host, port, Api(models, Catalogue(catalogue, control), scheduler, control))
+        server = Server(host, port, Api(models, Catalogue(CATALOGUE, control), scheduler, control))
     except Bad as error:
         print("Error: %s" % error, file=sys.stderr, flush=True)
         return 1
