@@ -12,13 +12,13 @@ help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 site: venv ## Turn the sandbox, or the hosts of INVENTORY=…, into proven inference hosts (ARGS=… goes to ansible-playbook)
-	@$(PY) tools/site.py site "$(INVENTORY)" $(ARGS)
+	@$(PY) tools/run_playbook.py site "$(INVENTORY)" $(ARGS)
 
 plan: venv ## Show what site would decide, and touch nothing
-	@$(PY) tools/site.py plan "$(INVENTORY)" $(ARGS)
+	@$(PY) tools/run_playbook.py plan "$(INVENTORY)" $(ARGS)
 
 verify: venv ## Prove again what the hosts really do
-	@$(PY) tools/site.py verify "$(INVENTORY)" $(ARGS)
+	@$(PY) tools/run_playbook.py verify "$(INVENTORY)" $(ARGS)
 
 login: venv ## A shell in the sandbox
 	@$(PY) tests/sandbox/sandbox.py login

@@ -32,14 +32,14 @@ def is_internal(entries):
 
 
 def plain(markup):
-    """Turn Ansible's documentation markup into Markdown for one cell of a table."""
+    """Turn Ansible's documentation markup into one line of Markdown."""
     text = " ".join(markup) if isinstance(markup, list) else str(markup)
     text = re.sub(r"\bL\(([^,]+?),\s*([^)]+)\)", r"[\1](\2)", text)
     text = re.sub(r"\bU\(([^)]+)\)", r"<\1>", text)
     text = re.sub(r"\bB\(((?:[^)\\]|\\.)*)\)", r"**\1**", text)
     text = re.sub(r"\bI\(((?:[^)\\]|\\.)*)\)", r"*\1*", text)
     text = re.sub(r"\b(?:[COVEMR]|RV|P)\(((?:[^)\\]|\\.)*)\)", lambda match: code(re.sub(r"\\(.)", r"\1", match.group(1)).split("#", 1)[0]), text)
-    return " ".join(text.split()).replace("|", "\\|")
+    return " ".join(text.split())
 
 
 def code(value):
@@ -68,7 +68,8 @@ def rows(options, prefix=""):
         if option.get("choices"):
             meaning += f" {'Each one' if option.get('type') == 'list' else 'One'} of {', '.join(code(choice) for choice in option['choices'])}."
         default = "**required**" if option.get("required") else code(option.get("default"))
-        lines.append(f"| `{prefix}{name}` | {type_of(option)} | {default} | {meaning} |")
+        cells = [cell.replace("|", "\\|") for cell in (f"`{prefix}{name}`", type_of(option), default, meaning)]
+        lines.append(f"| {' | '.join(cells)} |")
         lines += rows(option.get("options") or {}, f"{prefix}{name}.")
     return lines
 

@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs a playbook of the checkout on the embedded sandbox, which is made first, or on the hosts of an inventory.
 
-site.py PLAYBOOK INVENTORY [ARGUMENT …]   an empty INVENTORY is the sandbox; the arguments go to ansible-playbook
+run_playbook.py PLAYBOOK INVENTORY [ARGUMENT …]   an empty INVENTORY is the sandbox; the arguments go to ansible-playbook
 """
 from __future__ import annotations
 

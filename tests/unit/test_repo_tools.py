@@ -1,0 +1,301 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the erni_ki.inference team
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The tools around the collection: what they decide, without running what they start."""
+from __future__ import annotations
+
+import importlib
+import json
+import pathlib
+import subprocess
+import sys
+import tarfile
+from xml.etree import ElementTree
+
+import pytest
+
+TOOLS = pathlib.Path(__file__).resolve().parents[2] / "tools"
+
+
+@pytest.fixture(name="tool", scope="module")
+def tool_fixture():
+    """Import a tool by name, for as long as this file's tests run."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(TOOLS))
+    yield importlib.import_module
+    sys.path.remove(str(TOOLS))
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(TOOLS)):
+            del sys.modules[name]
+
+
+def junit(path, **cases):
+    suite = ElementTree.Element("testsuite")
+    for name, kind in cases.items():
+        case = ElementTree.SubElement(suite, "testcase", name=name)
+        if kind:
+            ElementTree.SubElement(case, kind)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ElementTree.ElementTree(suite).write(path)
+
+
+class TestBootstrap:
+    @pytest.fixture(name="bootstrap")
+    def bootstrap_fixture(self, tool, tmp_path, monkeypatch):
+        module = tool("bootstrap")
+        monkeypatch.setattr(module, "VENV", tmp_path / "venv")
+        monkeypatch.setattr(module, "STAMP", tmp_path / "venv" / "stamp.json")
+        monkeypatch.setattr(module, "LOCKS", {"site": tmp_path / "site.lock", "test": tmp_path / "test.lock"})
+        (tmp_path / "site.lock").write_text("a==1\n")
+        (tmp_path / "test.lock").write_text("a==1\nb==1\n")
+        module.done = []
+        monkeypatch.setattr(module, "make_venv", lambda folder, *rest: (folder.mkdir(exist_ok=True), module.done.append("made")))
+        monkeypatch.setattr(module, "install", lambda folder, lock: module.done.append(lock.stem))
+        return module
+
+    def after(self, bootstrap, level):
+        bootstrap.done.clear()
+        bootstrap.bring(level)
+        return list(bootstrap.done)
+
+    def test_only_what_changed_is_installed(self, bootstrap, tmp_path):
+        assert self.after(bootstrap, "site") == ["made", "site"]
+        assert self.after(bootstrap, "site") == []
+        assert self.after(bootstrap, "test") == ["test"]
+        assert self.after(bootstrap, "site") == [] and self.after(bootstrap, "test") == []
+        (tmp_path / "test.lock").write_text("a==1\nb==2\n")
+        assert self.after(bootstrap, "site") == []
+        assert self.after(bootstrap, "test") == ["made", "site", "test"]
+        (tmp_path / "site.lock").write_text("a==2\n")
+        assert self.after(bootstrap, "site") == ["made", "site"]
+
+    def test_an_interrupted_installation_begins_anew(self, bootstrap, monkeypatch):
+        def interrupted(*unused):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(bootstrap, "install", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                bootstrap.bring("site")
+        assert self.after(bootstrap, "site") == ["made", "site"]
+
+    def test_without_the_venv_module_it_says_what_to_install(self, bootstrap, monkeypatch):
+        monkeypatch.setattr(bootstrap.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr(bootstrap.os, "geteuid", lambda: 1000)
+        with pytest.raises(SystemExit, match="apt-get install python3-venv"):
+            bootstrap.bring("site")
+        assert bootstrap.done == []
+
+    def test_as_root_it_installs_it(self, bootstrap, monkeypatch):
+        called = []
+        monkeypatch.setattr(bootstrap.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr(bootstrap.os, "geteuid", lambda: 0)
+        monkeypatch.setattr(bootstrap.shutil, "which", lambda name: "/usr/bin/" + name)
+        monkeypatch.setattr(bootstrap.subprocess, "run", lambda command, **more: called.append(command) or subprocess.CompletedProcess(command, 0))
+        assert self.after(bootstrap, "site") == ["made", "site"]
+        assert [command[-1] for command in called] == ["update", "python{}.{}-venv".format(*sys.version_info)]
+
+    def test_an_old_python_is_refused(self, bootstrap, monkeypatch):
+        monkeypatch.setattr(bootstrap, "OLDEST", (9, 0))
+        monkeypatch.setattr(bootstrap.sys, "argv", ["bootstrap.py"])
+        with pytest.raises(SystemExit, match="the controller needs 9.0 or later"):
+            bootstrap.main()
+
+
+class TestDocs:
+    ENTRIES = {
+        "absent": {"short_description": "Remove", "options": {"a_x": {"type": "str", "default": "", "description": "X."}}},
+        "main": {"short_description": "Make", "options": {"a_y": {
+            "type": "list", "elements": "str", "default": ["p|q"], "choices": ["p|q", "r"],
+            "description": ["See O(a_x) and V(0-6).", "Or L(there,https://example.org)."],
+            "options": {"z": {"type": "bool", "required": True, "description": "Z."}}}}},
+    }
+
+    def test_table(self, tool):
+        assert tool("docs").table(self.ENTRIES) == "\n".join([
+            "| Variable | Type | Default | Meaning |", "|---|---|---|---|",
+            "| `a_y` | list of str | `[p\\|q]` | See `a_x` and `0-6`. Or [there](https://example.org). Each one of `p\\|q`, `r`. |",
+            "| `a_y.z` | bool | **required** | Z. |",
+            "", "With `tasks_from: absent`:", "",
+            "| Variable | Type | Default | Meaning |", "|---|---|---|---|", '| `a_x` | str | `""` | X. |', ""])
+
+    def test_options_that_entry_points_share_stand_once(self, tool):
+        shared = {"main": self.ENTRIES["main"], "other": dict(self.ENTRIES["main"])}
+        assert tool("docs").table(shared) == tool("docs").table({"main": self.ENTRIES["main"]})
+
+    def test_places(self, tool):
+        docs = tool("docs")
+        roles = {"a": self.ENTRIES, "b": self.ENTRIES, "c": {"main": {"short_description": "Part (internal)"}}}
+        text = "# T\n<!-- variables: b -->\nold\n<!-- end of variables -->\nmiddle\n<!-- variables: * -->\n<!-- end of variables -->\nend\n"
+        assert not list(docs.misplaced(text, roles))
+        filled = docs.fill_in(text, roles)
+        assert "old" not in filled and filled.count("### ") == 1 and "### a: Make" in filled and filled.endswith("-->\nend\n")
+        assert docs.fill_in(filled, roles) == filled
+        assert list(docs.misplaced(text.replace("*", "d"), roles)) == [
+            "README.md has a place for the variables of d, and there is no such role",
+            "README.md has no place for the variables of a: add <!-- variables: a --> and <!-- end of variables -->"]
+        assert docs.fill_in("# T\n", {}) == "# T\n" and not list(docs.misplaced("", {}))
+
+    def test_stale_and_written(self, tool, tmp_path, monkeypatch):
+        docs = tool("docs")
+        monkeypatch.setattr(docs, "REPO", tmp_path)
+        monkeypatch.setattr(docs, "README", tmp_path / "README.md")
+        (tmp_path / "roles" / "a" / "meta").mkdir(parents=True)
+        (tmp_path / "roles" / "a" / "meta" / "argument_specs.yml").write_text(json.dumps({"argument_specs": self.ENTRIES}))
+        (tmp_path / "README.md").write_text("<!-- variables: a -->\n<!-- end of variables -->\n")
+        assert [line for line in docs.stale() if line.endswith("`make docs` writes it")] == [
+            "roles/a/README.md does not say what the argument specs say; `make docs` writes it",
+            "README.md does not say what the argument specs say; `make docs` writes it"]
+        docs.write()
+        assert docs.stale() == []
+
+
+class TestRunTests:
+    @pytest.fixture(name="run_tests")
+    def run_tests_fixture(self, tool, tmp_path, monkeypatch):
+        module = tool("run_tests")
+        monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
+        monkeypatch.setattr(module, "LOGS", tmp_path / "logs")
+        monkeypatch.setattr(module, "record", lambda *args, **figures: None)
+        return module
+
+    def outcome(self, run_tests, monkeypatch, capsys, **steps):
+        """Run steps, each given as (exit code, its cases); return the exit code and the last line."""
+        def run(step):
+            code, cases = steps[step]
+            if cases is not None:
+                junit(run_tests.RESULTS / f"{step}-x.xml", **cases)
+            return code
+
+        monkeypatch.setattr(run_tests, "run", run)
+        monkeypatch.setattr(run_tests.sys, "argv", ["run_tests.py", *steps])
+        with pytest.raises(SystemExit) as end:
+            run_tests.main()
+        return end.value.code, capsys.readouterr().out.splitlines()[-1]
+
+    @pytest.mark.parametrize("steps, code, line", [
+        ({"a": (0, {"x": None, "y": None}), "b": (0, {"x": None})}, 0, "3 passed, 0 failed"),
+        ({"a": (0, {"x": None, "y": "skipped"})}, 0, "1 passed, 0 failed, 1 skipped"),
+        ({"a": (2, {"x": None, "y": "failure", "z": "error"}), "b": (0, {"x": None})}, 1, "2 passed, 2 failed"),
+        ({"a": (2, {"x": None})}, 1, "1 passed, 1 failed"),
+        ({"a": (1, None), "b": (0, {"x": None})}, 1, "1 passed, 1 failed"),
+        ({"a": (0, None)}, 1, "0 passed, 1 failed"),
+        ({"a": (0, {"x": "skipped"})}, 1, "0 passed, 1 failed, 1 skipped"),
+    ], ids=["good", "skipped", "failed", "broken after its tests", "broken before its tests", "no test ran", "all skipped"])
+    def test_sum(self, run_tests, monkeypatch, capsys, steps, code, line):
+        assert self.outcome(run_tests, monkeypatch, capsys, **steps) == (code, line)
+
+    def test_results_of_an_earlier_run_do_not_count(self, run_tests, monkeypatch, capsys):
+        junit(run_tests.RESULTS / "a.xml", old=None)
+        assert self.outcome(run_tests, monkeypatch, capsys, a=(0, None))[0] == 1
+
+
+class TestChecks:
+    @pytest.fixture(name="checks")
+    def checks_fixture(self, tool, tmp_path, monkeypatch):
+        module = tool("common")
+        monkeypatch.setattr(module, "RESULTS", tmp_path)
+        monkeypatch.setattr(module, "CACHE", tmp_path)
+        return module.Checks("step")
+
+    def end(self, checks):
+        with pytest.raises(SystemExit) as end:
+            checks.finish()
+        return end.value.code
+
+    def test_good(self, checks, tmp_path):
+        assert checks.run("true", ["true"]) and checks.call("none", lambda: [])
+        checks.skip("other")
+        assert self.end(checks) == 0
+        assert len(ElementTree.parse(tmp_path / "step.xml").findall("testcase")) == 3
+
+    def test_failed(self, checks, tmp_path):
+        assert not checks.run("false", ["false"]) and not checks.call("one", lambda: ["problem 1", "problem 2"])
+        assert self.end(checks) == "step: 2 of 2 failed: false, one"
+        assert [failure.text for failure in ElementTree.parse(tmp_path / "step.xml").iter("failure")] == ["exit code 1 of: false\n", "problem 1\nproblem 2"]
+
+    def test_nothing_ran(self, checks):
+        assert self.end(checks) == 5
+
+    def test_tests_of_pytest_count_one_by_one(self, checks, tmp_path):
+        script = "import pathlib, sys; pathlib.Path(sys.argv[1].split('=')[1]).write_text(open(sys.argv[2]).read()); sys.exit(1)"
+        junit(tmp_path / "made.xml", a=None, b="failure")
+        (tmp_path / "fake.py").write_text(script.replace("sys.argv[1]", "sys.argv[2]").replace("open(sys.argv[2])", "open(sys.argv[1])"))
+        checks.pytest("some", [sys.executable, tmp_path / "fake.py", tmp_path / "made.xml"])
+        assert (len(checks.suite), checks.failed) == (2, ["some: b"])
+        checks.pytest("broken", ["false"])
+        assert checks.failed == ["some: b", "broken"]
+
+
+class TestFiles:
+    def test_export_follows_the_checkout(self, tool, tmp_path, monkeypatch):
+        common = tool("common")
+        repo, copy = tmp_path / "repo", tmp_path / "copy"
+        for name in ("a", "tests/b", "gone"):
+            (repo / name).parent.mkdir(parents=True, exist_ok=True)
+            (repo / name).write_text(name)
+        monkeypatch.setattr(common, "REPO", repo)
+        monkeypatch.setattr(common, "repository_files", lambda *patterns: [str(path.relative_to(repo)) for path in repo.rglob("*") if path.is_file()])
+        common.export(copy)
+        for kept in (".git/config", "tests/output/x"):
+            (copy / kept).parent.mkdir(parents=True)
+            (copy / kept).write_text("kept")
+        before = (copy / "a").stat().st_ino
+        (repo / "gone").unlink()
+        (repo / "tests/b").write_text("new")
+        (repo / "tests/b").chmod(0o755)
+        common.export(copy)
+        assert sorted(str(path.relative_to(copy)) for path in copy.rglob("*") if path.is_file()) == [".git/config", "a", "tests/b", "tests/output/x"]
+        assert (copy / "tests/b").read_text() == "new" and (copy / "tests/b").stat().st_mode & 0o111
+        assert (copy / "a").stat().st_ino == before
+
+    def test_archive(self, tool, tmp_path):
+        with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+            for name in ("README.md", "roles", "tests"):
+                archive.add(TOOLS / "common.py", name)
+        assert [text.split()[0] for text in tool("package").surplus(tmp_path / "a.tar.gz")] == ["tests"]
+
+    def test_wrappers_are_no_interpreters(self, tool, tmp_path, monkeypatch):
+        common = tool("common")
+        wrapper = tmp_path / "python3.12"
+        wrapper.write_text("#!/bin/sh\necho no such version >&2\nexit 127\n")
+        wrapper.chmod(0o755)
+        this = "{}.{}".format(*sys.version_info)
+        (tmp_path / f"python{this}").symlink_to(getattr(sys, "_base_executable", sys.executable))
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert list(common.find_pythons()) == [this]
+
+
+def test_molecule_clock(tool):
+    clock = tool("run_molecule").Clock(0)
+    lines = [
+        (1, "\x1b[36mINFO    \x1b[0m \x1b[32mdefault\x1b[0m ➜ \x1b[33mcreate\x1b[0m: \x1b[36mExecuting\x1b[0m"),
+        (2, "TASK [create: Executing nothing]"), (5, "INFO     default ➜ create: Executed: Successful"), (6, "INFO     default ➜ converge: Executing"),
+    ]
+    assert [clock.read(line, now) for now, line in lines] == ["create", None, None, "converge"]
+    clock.close(10)
+    assert clock.actions == [["create", 5], ["converge", 4]]
+
+
+def test_playbook_figures(tool, monkeypatch, capfd):
+    run_playbook = tool("run_playbook")
+    monkeypatch.setattr(run_playbook.signal, "signal", lambda *unused: None)
+    script = r"printf 'x\nhost=a verdict=ok changed=3 tasks=20 checks=9 checks_failed=0\nhost=b verdict=failed changed=1 tasks=5\n'; exit 2"
+    assert run_playbook.play(["sh", "-c", script], {}) == (2, {"changed": 4, "tasks": 25, "checks": 9, "checks_failed": 0})
+    assert capfd.readouterr().out.startswith("x\nhost=a")
+
+
+def test_benchmark_page(tool, tmp_path, monkeypatch):
+    bench, common = tool("bench"), tool("common")
+    monkeypatch.setattr(bench, "BENCH", tmp_path)
+    monkeypatch.setattr(common, "BENCH", tmp_path)
+    empty = bench.page([])
+    assert "## " not in empty.replace("# Benchmarks", "", 1)
+    common.record("site-second", 100, sandbox_seconds=3, tasks=42, changed=0)
+    common.record("test-unit", 61, passed=7, ok=True)
+    common.record("molecule-default", 700, ok=True, actions=[{"action": "converge", "seconds": 300}])
+    text = bench.page([])
+    for line in ("| `make site` again | 1m40s | 3s | 42 | 0 |", "| `make unit` | 1m01s | 7 |", "| converge | 5m00s |"):
+        assert line in text
