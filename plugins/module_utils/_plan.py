@@ -1,0 +1,157 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the erni_ki.inference team
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Decides who gets which cores, how much memory and which device. Pure: the same facts and policy give the same plan.
+
+The rules are in C(_plan_rules). What they say would mend a refusal is tried here, all of it together, so what is called
+nearest is known to work.
+"""
+from __future__ import annotations
+
+import json
+import re
+
+from ansible_collections.erni_ki.inference.plugins.module_utils._cpulist import format_cpulist
+from ansible_collections.erni_ki.inference.plugins.module_utils._plan_facts import BadFacts, read_engine, read_gpus, read_host
+from ansible_collections.erni_ki.inference.plugins.module_utils._plan_rules import FENCED_UNITS, Attempt, cpus_of
+from ansible_collections.erni_ki.inference.plugins.module_utils._plan_table import table
+from ansible_collections.erni_ki.inference.plugins.module_utils._policy import POLICY, merge, read_policy, refusal
+from ansible_collections.erni_ki.inference.plugins.module_utils._sizing import MIB_PER_GIB
+
+# The schema of the policy belongs to what others may take from here.
+__all__ = ("POLICY", "SCHEMA_VERSION", "decide", "render_plan")
+
+SCHEMA_VERSION = 1
+
+# Each round mends what the round before brought to light; the chains of rules are shorter than this.
+_ROUNDS = 8
+
+
+def decide(topology, engine=None, gpus=None, policy=None):
+    """Return C(plan) (None when refused), C(notes), C(violations) and C(table), whatever the arguments hold."""
+    facts, bad = _read_facts(topology, engine, gpus)
+    if bad:
+        _values, violations = read_policy(policy)
+        return _result(None, [], bad + violations)
+    attempt = Attempt(facts, policy).run()
+    if not attempt.violations:
+        return _result(_assemble(attempt), attempt.notes, [])
+    _settle(facts, policy, attempt.violations)
+    return _result(None, [], attempt.violations)
+
+
+def render_plan(plan):
+    """Return the text of the plan file: the same bytes for the same plan, however its keys are ordered."""
+    text = json.dumps(plan, indent=2, sort_keys=True, ensure_ascii=True)
+    # Lists of numbers on one line. A newline behind the bracket cannot be inside a text: there it is written as \\n.
+    return re.sub(r"\[\n\s*(\d+(?:,\n\s*\d+)*)\n\s*\]", lambda match: "[" + re.sub(r"\s+", " ", match.group(1)) + "]", text) + "\n"
+
+
+def _result(plan, notes, violations):
+    return {"plan": plan, "notes": notes, "violations": violations, "table": table(plan, violations)}
+
+
+def _read_facts(topology, engine, gpus):
+    facts, bad = [], []
+    readers = (
+        ("topology", topology, read_host, "what cpu_topology_info returns as cpu_topology"),
+        ("engine", engine, read_engine, "what container_engine_info returns as container_engine"),
+        ("gpus", gpus, read_gpus, "a list of GPUs, each with uuid, name and memory_total_mib"))
+    for name, value, reader, wanted in readers:
+        try:
+            facts.append(reader(value))
+        except BadFacts as exc:
+            shown = exc.problems[:5] + ([f"and {len(exc.problems) - 5} more"] if len(exc.problems) > 5 else [])
+            text = "; ".join(shown)
+            bad.append(refusal("facts", name, None, exc.problems[0], f"The option {name} cannot be used: {text}. Give it {wanted}."))
+    return facts, bad
+
+
+def _settle(facts, policy, violations):
+    """Try the overrides of all violations together, and complete them until only what no policy can help is left."""
+    policy = policy if isinstance(policy, dict) else {}
+    overrides = {}
+    for violation in violations:
+        overrides.update(violation["nearest"])
+    mendable = [violation for violation in violations if violation["nearest"]]
+    for _round in range(_ROUNDS if mendable else 0):
+        left = [violation for violation in Attempt(facts, merge(policy, overrides)).run().violations if violation["nearest"]]
+        if not left:
+            break
+        for violation in left:
+            overrides.update(violation["nearest"])
+    # One value for each key, whoever asked for it last; what came to light later goes with the first.
+    owned = {name for violation in mendable for name in violation["nearest"]}
+    for violation in mendable:
+        violation["nearest"] = {name: overrides[name] for name in violation["nearest"]}
+    for name in overrides:
+        if name not in owned:
+            mendable[0]["nearest"][name] = overrides[name]
+
+
+def _assemble(attempt):
+    """Return the plan of an attempt without violations."""
+    host, values, sizes = attempt.host, attempt.values, attempt.sizes
+    vllm = _plan_vllm(attempt) if attempt.has_vllm else None
+    ollama = _plan_ollama(attempt) if attempt.has_ollama else None
+    system = format_cpulist(cpus_of(attempt.system))
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "host": {
+            "architecture": host.architecture, "model_name": host.model_name, "cores": len(host.all_cores), "logical_cpus": host.logical_cpus,
+            "threads_per_core": host.threads_per_core, "numa_nodes": sorted(host.nodes), "memory_total_mib": host.total_mib,
+            "usable_cpus": format_cpulist(host.usable)},
+        "isolation": values["isolation"],
+        "system": {
+            "cores": [core.index for core in attempt.system], "cpuset": system,
+            "memory_reserve_mib": values["system_reserve_mib"], "memory_left_mib": host.total_mib - sizes.limit - sizes.ollama_limit},
+        "vllm": vllm,
+        "ollama": ollama,
+        "partition": {
+            "mode": values["isolation"],
+            "slices": [{"unit": part["slice"], "cpus": part["cpuset"], "mems": part["cpuset_mems"]} for part in (vllm, ollama) if part and part["slice"]],
+            "fence": {"cpus": system, "units": list(FENCED_UNITS)} if values["isolation"] == "exclusive" else None},
+        "notes": attempt.notes,
+    }
+
+
+def _plan_vllm(attempt):
+    values, sizes, omp = attempt.values, attempt.sizes, attempt.omp
+    kv = sizes.kv_gib * MIB_PER_GIB
+    return {
+        "container": "vllm",
+        "slice": "erniki-vllm.slice" if attempt.keeps_slices() else None,
+        "cores": [core.index for core in attempt.vllm],
+        "cpuset": format_cpulist(attempt.cpuset),
+        "cpuset_mems": format_cpulist(attempt.mems),
+        "numa_nodes": sorted({core.node for core in attempt.vllm}),
+        "smt": values["vllm_smt"],
+        "omp": omp,
+        "memory": {"limit_mib": sizes.limit, "swap_limit_mib": sizes.limit, "reservation_mib": sizes.reservation, "shm_mib": values["vllm_shm_mib"]},
+        "kv_cache_gib": sizes.kv_gib,
+        "engine": {
+            "version": values["vllm_engine_version"], "max_num_batched_tokens": values["vllm_max_num_batched_tokens"],
+            "max_num_seqs": values["vllm_max_num_seqs"], "block_size": values["vllm_block_size"], "max_model_len": values["vllm_max_model_len"]},
+        "budget": {
+            "runtime_mib": sizes.runtime, "weights_mib": values["vllm_weights_mib"], "kv_cache_mib": kv,
+            "left_mib": sizes.limit - sizes.runtime - values["vllm_weights_mib"] - kv},
+        "device": {"kind": "none", "runtime": "runc"},
+    }
+
+
+def _plan_ollama(attempt):
+    sizes, policy = attempt.sizes, attempt.values["ollama_cpus"]
+    gpu = attempt.gpus[0] if attempt.gpus else None
+    return {
+        "container": "ollama",
+        "slice": "erniki-ollama.slice" if attempt.keeps_slices() else None,
+        "policy": policy if isinstance(policy, str) else format_cpulist(policy),
+        "cores": [core.index for core in attempt.ollama],
+        "cpuset": format_cpulist(cpus_of(attempt.ollama)),
+        "cpuset_mems": format_cpulist(attempt.mems_of_ollama()),
+        # One per core, and none for vLLM's: there they would only be in its way.
+        "threads": max(1, len(attempt.ollama) - (len(attempt.vllm) if policy == "any" else 0)),
+        "memory": {"limit_mib": sizes.ollama_limit, "swap_limit_mib": sizes.ollama_limit, "reservation_mib": sizes.ollama_reservation},
+        "device": {"kind": "gpu" if gpu else "none", "uuid": gpu.uuid if gpu else None, "name": gpu.name if gpu else None},
+    }

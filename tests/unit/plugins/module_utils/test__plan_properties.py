@@ -1,0 +1,121 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the erni_ki.inference team
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What holds for every plan, on hosts and with policies drawn at random."""
+from __future__ import annotations
+
+import copy
+import json
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.erni_ki.inference.plugins.module_utils._cpulist import parse_cpulist
+from ansible_collections.erni_ki.inference.plugins.module_utils._plan import decide, render_plan
+from ansible_collections.erni_ki.inference.plugins.module_utils._policy import merge, read_policy
+from ansible_collections.erni_ki.inference.tests.unit.plugins.plan_strategies import HELPLESS, check_plan, junk, questions, topologies
+
+often = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+
+
+def well_formed(result):
+    json.dumps(result, allow_nan=True)
+    assert set(result) == {"plan", "notes", "violations", "table"}
+    assert (result["plan"] is None) == bool(result["violations"])
+    assert result["table"] and all(len(line) <= 110 and line == line.rstrip() for line in result["table"])
+    for violation in result["violations"]:
+        assert set(violation) == {"rule", "option", "asked", "found", "nearest", "message"}
+        assert violation["message"].endswith((".", "?")) and violation["found"] and isinstance(violation["nearest"], dict)
+    if result["plan"]:
+        assert result["notes"] == result["plan"]["notes"] and all(set(note) == {"rule", "text"} for note in result["notes"])
+
+
+def accepted(facts, engine, gpus, policy, result):
+    values, violations = read_policy(policy)
+    assert not violations
+    check_plan(facts, engine, gpus, values, result["plan"])
+
+
+def check_helpless(facts, policy, violation):
+    """Where the policy is said not to help, it does not."""
+    if violation["nearest"] or violation["rule"] not in ("host-memory", "node-memory", "kv-fits-node", "cores-needed"):
+        return
+    values = read_policy(policy)[0]
+    vllm = 1638 + max(0, values["vllm_shm_mib"] - 256) + values["vllm_weights_mib"] + 1024
+    if violation["rule"] == "host-memory":
+        needed = (vllm if "vllm" in values["services"] else 0) + (256 if "ollama" in values["services"] else 0) + 128
+        assert needed > facts["memory"]["total_mib"]
+    elif violation["rule"] == "cores-needed":
+        usable = set(parse_cpulist(facts["cpus"]["usable"]))
+        assert sum(1 for core in facts["cores"] if usable & set(core["cpus"])) < (2 if "vllm" in values["services"] else 1)
+    elif len({core["kind"] for core in facts["cores"]}) == 1 and values["reserved_cores"] == 1 and not isinstance(values["ollama_cpus"], list):
+        # No node that has cores to give has the memory. The last core is reserved.
+        usable = set(parse_cpulist(facts["cpus"]["usable"]))
+        cores = [core for core in facts["cores"] if usable & set(core["cpus"])][:-1]
+        memory = {node["node"]: node["memory_total_mib"] for node in facts["numa_nodes"]}
+        assert all(memory[core["numa_node"]] is not None and memory[core["numa_node"]] < vllm for core in cores)
+
+
+@often
+@given(questions())
+def test_plans_keep_the_rules_and_refusals_know_better(question):
+    facts, engine, gpus, policy = question
+    before = copy.deepcopy((facts, engine, gpus, policy))
+    result = decide(facts, engine, gpus, policy)
+    well_formed(result)
+    assert repr((facts, engine, gpus, policy)) == repr(before)
+    if result["plan"]:
+        accepted(facts, engine, gpus, policy, result)
+        return
+    # What a refusal calls nearest is accepted, but for what no policy can help.
+    nearest = {}
+    for violation in result["violations"]:
+        # Everyone says the same of the same key, so that the order of merging is of no matter.
+        assert all(nearest.get(name, value) == value or value != value for name, value in violation["nearest"].items())
+        nearest.update(violation["nearest"])
+        assert violation["nearest"] or violation["rule"] in HELPLESS, violation
+        check_helpless(facts, policy, violation)
+    mended = merge(policy, nearest)
+    again = decide(facts, engine, gpus, mended)
+    well_formed(again)
+    helpless = {violation["rule"] for violation in result["violations"] if not violation["nearest"]}
+    assert {violation["rule"] for violation in again["violations"]} <= helpless, (nearest, again["violations"])
+    assert not any(violation["nearest"] for violation in again["violations"])
+    if again["plan"]:
+        accepted(facts, engine, gpus, mended, again)
+
+
+@often
+@given(questions())
+def test_the_same_question_has_the_same_answer(question):
+    facts, engine, gpus, policy = question
+    first, second = decide(facts, engine, gpus, policy), decide(*copy.deepcopy((facts, engine, gpus)), dict(reversed(list(policy.items()))))
+    assert (first["plan"] is None) == (second["plan"] is None)
+    if first["plan"]:
+        text = render_plan(first["plan"])
+        assert text == render_plan(second["plan"]) == render_plan(json.loads(text))
+        assert json.loads(text) == first["plan"] and text.endswith("}\n")
+
+
+@often
+@given(topologies(), st.data())
+def test_a_damaged_host_is_refused_in_words(facts, data):
+    """Replace any one value, however deep, by nonsense."""
+    place, key = facts, data.draw(st.sampled_from(sorted(facts)))
+    while isinstance(place[key], (dict, list)) and place[key] and data.draw(st.booleans()):
+        place = place[key]
+        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+    if isinstance(place, dict) and data.draw(st.booleans()):
+        del place[key]
+    else:
+        place[key] = data.draw(junk)
+    well_formed(decide(facts, None, [], {"ollama_require_gpu": False}))
+
+
+@often
+@given(junk, junk, junk, junk)
+def test_nonsense_is_refused_in_words(facts, engine, gpus, policy):
+    result = decide(facts, engine, gpus, policy)
+    well_formed(result)
+    assert result["plan"] is None
