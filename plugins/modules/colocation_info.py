@@ -160,7 +160,7 @@ urls:
 import json
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.erni_ki.inference.plugins.module_utils import _docker, _http, _proof
+from ansible_collections.erni_ki.inference.plugins.module_utils import _check_api, _docker, _http, _proof
 
 
 def read_plan(module):
@@ -201,7 +201,7 @@ def apis(module, services):
     for service in services:
         key_file = params["vllm_api_key_file"] if service == "vllm" else None
         url = params[f"{service}_url"].rstrip("/")
-        result[service] = _proof.Api(service, url, params["timeout"], params[f"{service}_model"], key_file, params[f"{service}_bind_address"])
+        result[service] = _check_api.Api(service, url, params["timeout"], params[f"{service}_model"], key_file, params[f"{service}_bind_address"])
         try:
             _http.split_url(url)
         except _http.HttpError as error:

@@ -59,19 +59,19 @@ container_engine:
       type: str
       sample: 26.1.5
     cgroup_driver:
-      description: V(systemd) or V(cgroupfs); null where the engine does not tell.
+      description: V(systemd) or V(cgroupfs); null where the engine does not answer.
       type: str
       sample: systemd
     cgroup_version:
-      description: The version of control groups the engine uses, V(1) or V(2).
+      description: The version of control groups the engine uses, V(1) or V(2); null where it does not answer.
       type: int
       sample: 2
     data_root:
-      description: The folder of images and containers.
+      description: The folder of images and containers; null where the engine does not answer.
       type: str
       sample: /var/lib/docker
     live_restore:
-      description: Whether containers go on while the engine restarts.
+      description: Whether containers go on while the engine restarts; null where it does not tell.
       type: bool
     runtimes:
       description: The names of the runtimes the engine knows.
@@ -79,7 +79,7 @@ container_engine:
       elements: str
       sample: [io.containerd.runc.v2, runc]
     default_runtime:
-      description: The runtime of containers that name none.
+      description: The runtime of containers that name none; null where the engine does not answer.
       type: str
       sample: runc
     compose:
@@ -91,7 +91,7 @@ container_engine:
           type: str
           sample: v2
         version:
-          description: Its version; null with RV(container_engine.compose.kind=none).
+          description: Its version; null where there is none.
           type: str
           sample: 2.26.1
     containers:
@@ -120,7 +120,7 @@ container_engine:
           type: str
           sample: 0-6,8-14
         compose_project:
-          description: The Compose project the container belongs to, if any.
+          description: The Compose project the container belongs to; null where it belongs to none.
           type: str
           sample: erni-ki
     error:

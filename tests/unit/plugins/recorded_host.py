@@ -136,7 +136,8 @@ class Host:
         if self.version == 2:
             lines = ["30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate"]
         else:
-            lines = [f"3{number} 23 0:2{number} / /sys/fs/cgroup/{name} rw shared:9 - cgroup cgroup rw,{name}" for number, name in enumerate(("cpuset", "memory", "devices"))]
+            names = enumerate(("cpuset", "memory", "devices"))
+            lines = [f"3{number} 23 0:2{number} / /sys/fs/cgroup/{name} rw shared:9 - cgroup cgroup rw,{name}" for number, name in names]
             lines.append("38 23 0:28 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd")
             lines.append("39 23 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw")
         self.write("/proc/self/mountinfo", "\n".join(["22 1 8:1 / / rw - ext4 /dev/vda rw", "short line", *lines]) + "\n")

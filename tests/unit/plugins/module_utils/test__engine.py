@@ -25,7 +25,10 @@ PODMAN = {
     "host": {"cgroupManager": "systemd", "cgroupVersion": "v2", "ociRuntime": {"name": "crun"}},
     "store": {"graphRoot": "/var/lib/containers/storage"}, "version": {"Version": "4.9.3"},
 }
-NO_DAEMON = {"ServerErrors": ["Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"], "ClientInfo": {"Plugins": []}}
+NO_DAEMON = {
+    "ServerErrors": ["Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"],
+    "ClientInfo": {"Plugins": []},
+}
 CONTAINER = {
     "Name": "/vllm", "Image": "sha256:1", "State": {"Status": "running"},
     "HostConfig": {"CgroupParent": "erniki-vllm.slice", "CpusetCpus": "0-6"},
@@ -91,7 +94,8 @@ def test_flavor_of(packages, flavor):
     ("/usr/bin/docker", "/usr/bin/dockerd", [("dpkg-query /usr/bin/dockerd", (0, "docker-ce: /usr/bin/dockerd", ""))], "docker-ce"),
     ("/usr/bin/docker", "/usr/sbin/dockerd", [("dpkg-query /usr/sbin/dockerd", (0, "docker.io: /usr/sbin/dockerd", ""))], "distribution"),
     # The daemon decides.
-    ("/usr/bin/docker", "/usr/sbin/dockerd", [("dpkg-query dockerd", (0, "docker.io: /usr/sbin/dockerd", "")), ("dpkg-query", (0, "docker-ce-cli: x", ""))], "distribution"),
+    ("/usr/bin/docker", "/usr/sbin/dockerd",
+     [("dpkg-query dockerd", (0, "docker.io: /usr/sbin/dockerd", "")), ("dpkg-query", (0, "docker-ce-cli: x", ""))], "distribution"),
     ("/usr/bin/docker", None, [("dpkg-query", (0, "docker-ce-cli: /usr/bin/docker", ""))], "docker-ce"),
     ("/usr/bin/docker", None, [("rpm", (0, "docker-ce-cli\n", ""))], "docker-ce"),
     ("/usr/local/bin/docker", "/usr/local/bin/dockerd", [], "unknown"),
@@ -168,7 +172,9 @@ def test_a_whole_engine():
         "flavor": "distribution", "installed": True, "reachable": True, "version": "26.1.5", "cgroup_driver": "systemd", "cgroup_version": 2,
         "data_root": "/var/lib/docker", "live_restore": True, "runtimes": ["io.containerd.runc.v2", "runc"], "default_runtime": "runc",
         "compose": {"kind": "v2", "version": "2.26.1"},
-        "containers": [{"name": "vllm", "image": "vllm:1", "state": "running", "cgroup_parent": "erniki-vllm.slice", "cpuset": "0-6", "compose_project": "erni-ki"}],
+        "containers": [
+            {"name": "vllm", "image": "vllm:1", "state": "running", "cgroup_parent": "erniki-vllm.slice", "cpuset": "0-6", "compose_project": "erni-ki"},
+        ],
         "error": None,
     }
     # One call for all containers, and none for what `docker info` has told.

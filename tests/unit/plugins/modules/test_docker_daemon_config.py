@@ -79,7 +79,8 @@ def snapshot(folder):
 CASES = {
     "merged": (
         {"settings": {"log-opts": {"max-file": "3"}, "live-restore": True}},
-        '{\n    "zz-unknown": [\n        1\n    ],\n    "log-opts": {\n        "max-size": "5m",\n        "max-file": "3"\n    },\n    "debug": true,\n    "live-restore": true\n}\n',
+        '{\n    "zz-unknown": [\n        1\n    ],\n    "log-opts": {\n        "max-size": "5m",\n        "max-file": "3"\n    },\n'
+        '    "debug": true,\n    "live-restore": true\n}\n',
         {"changed": True, "changed_keys": ["log-opts.max-file", "live-restore"], "restart_required": True, "reload_required": False},
     ),
     "reload": ({"settings": {"debug": False}}, BEFORE.replace("[1]", "[\n        1\n    ]").replace("true", "false"),
@@ -224,7 +225,7 @@ def test_refused_by_dockerd(run, file, dockerd, check):
     before = snapshot(file.parent)
     status, result = run(check=check, settings={"wrong": 1})
     assert status == 1
-    assert result["msg"].startswith(f"dockerd refuses the settings for {file}: unable to configure the Docker daemon with file {file}: the following directives")
+    assert result["msg"].startswith(f"dockerd refuses the settings for {file}: unable to configure the Docker daemon with file {file}: the following")
     assert snapshot(file.parent) == before
     # Those who know better.
     assert run(check=check, settings={"wrong": 1}, validate=False)[0] == 0
