@@ -17,6 +17,7 @@ description:
   - A service that is down, hangs or is not there is a failed check. So is every check whose evidence cannot be read; RV(checks) says why.
 author: The erni_ki.inference team (@erni-ki)
 extends_documentation_fragment:
+  - erni_ki.inference._attributes
   - erni_ki.inference._attributes.info
 requirements:
   - The Docker SDK for Python (the Python package C(docker)) on the host.

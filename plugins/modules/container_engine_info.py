@@ -15,6 +15,7 @@ description:
   - A host without an engine, and an engine that does not answer, are results, not errors.
 author: The erni_ki.inference team (@erni-ki)
 extends_documentation_fragment:
+  - erni_ki.inference._attributes
   - erni_ki.inference._attributes.info
 notes:
   - The engine is the one that the C(docker) command speaks to; E(DOCKER_HOST) in the environment of the task counts.
