@@ -2,10 +2,10 @@
 # Copyright (c) 2026, the erni_ki.inference team
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs the benchmarks, and writes docs/benchmarks.md from all that was measured here.
+"""Runs the benchmarks, and writes docs/benchmarks.md from all that was measured on this machine.
 
-`make site`, `make test` and Molecule leave their durations in .cache/bench by themselves; tests/bench/bench_*.py are run now, each
-with a path to write {"title": …, "rows": [{"name": …, "value": …, "unit": …}, …]} to. What was not measured here keeps its place as such.
+`make site`, `make test` and Molecule leave their durations in .cache/bench by themselves; tests/bench/bench_*.py are run now, and what
+they print is shown as it is.
 """
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ def load(name):
 
 
 def run_benchmarks():
-    """Run every benchmark of the repository; it fails when one does."""
-    BENCH.mkdir(parents=True, exist_ok=True)
+    """Run every benchmark of the repository, and return what each printed."""
+    printed = {}
     for script in sorted(REPO.glob("tests/bench/bench_*.py")):
         say(f"bench: {script.name}")
-        into = BENCH / f"{script.stem}.json"
-        subprocess.run([sys.executable, str(script), str(into)], cwd=REPO, env=environment(PYTHONPATH=str(REPO / ".cache" / "collections")), check=True)
-        yield into.stem
+        result = subprocess.run([sys.executable, str(script)], cwd=REPO, env=environment(), stdout=subprocess.PIPE, text=True, check=True)
+        printed[script.stem.removeprefix("bench_")] = result.stdout.strip()
+        print(result.stdout, flush=True)
+    return printed
 
 
 def describe(found):
@@ -74,15 +75,13 @@ def page(benchmarks):
         if found["ok"]:
             lines += ["", f"## Molecule's scenario {path.stem.removeprefix('molecule-')}"]
             lines += table(("Action", "Time"), [(entry["action"], duration(entry["seconds"])) for entry in found["actions"]])
-    for name in benchmarks:
-        found = load(name)
-        lines += ["", f"## {found['title']}"]
-        lines += table(("", "Value", "Unit"), [(row["name"], row["value"], row["unit"]) for row in found["rows"]])
+    for name, text in benchmarks.items():
+        lines += ["", f"## `tests/bench/bench_{name}.py`", "", "```text", text, "```"]
     return "\n".join(lines) + "\n"
 
 
 def main():
-    text = page(list(run_benchmarks()))
+    text = page(run_benchmarks())
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(text, encoding="utf-8")
     say(f"bench: {PAGE.relative_to(REPO)} written")

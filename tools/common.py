@@ -165,7 +165,7 @@ class Checks:
         start = time.monotonic()
         into = None if show else subprocess.PIPE
         result = subprocess.run(command, cwd=cwd, env=env or environment(), stdout=into, stderr=into, text=True, check=False)
-        failure = f"exit code {result.returncode} of: {' '.join(command)}\n{result.stdout or ''}{result.stderr or ''}" if result.returncode else None
+        failure = f"exit code {result.returncode} of {' '.join(command):.160}\n{result.stdout or ''}{result.stderr or ''}" if result.returncode else None
         return self.add(name, time.monotonic() - start, failure)
 
     def pytest(self, name, command, cwd=REPO, env=None):
@@ -182,7 +182,7 @@ class Checks:
             if case.find("failure") is not None or case.find("error") is not None:
                 self.failed.append(f"{name}: {case.get('name')}")
         if code and len(self.failed) == before:
-            self.add(name, 0, f"exit code {code} of: {' '.join(command)}")
+            self.add(name, 0, f"exit code {code} of {' '.join(command):.160}")
 
     def call(self, name, function, *arguments):
         """Run a function as one test; it returns the problems it found, one text each."""

@@ -5,7 +5,17 @@
 """Checks the style of everything: YAML, Ansible, Python."""
 from __future__ import annotations
 
-from common import CACHE, Checks, environment, repository_files
+import re
+
+from common import CACHE, REPO, Checks, environment, repository_files
+
+
+def shell_scripts():
+    """Return the shell scripts, which tell themselves by their first line and not by their name."""
+    for name in repository_files():
+        with open(REPO / name, "rb") as file:
+            if re.match(rb"#!\s*/(?:usr/)?bin/(?:env )?(?:ba|da)?sh\b", file.read(40)):
+                yield name
 
 
 def main():
@@ -15,6 +25,7 @@ def main():
     checks.run("ansible-lint", ["ansible-lint", "--nocolor"], env=environment(ANSIBLE_HOME=str(CACHE / "ansible-lint")))
     # ansible-test judges the layout of Python; names that are not used or not defined are left to pyflakes.
     checks.run("pyflakes", ["flake8", "--isolated", "--select", "F", *repository_files("*.py")])
+    checks.run("shellcheck", ["shellcheck", *shell_scripts()])
     checks.finish()
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -19,7 +20,12 @@ def main():
     if not chosen:
         # The floor is in pyproject.toml; it means something for the whole only.
         command += ["--cov", "--cov-report=term:skip-covered"]
-    sys.exit(subprocess.run([*command, *chosen], cwd=REPO, env=environment(HYPOTHESIS_STORAGE_DIRECTORY=str(CACHE / "hypothesis")), check=False).returncode)
+    # A folder of its own, so that somebody's pytest --cov at the same time is not mixed in.
+    coverage = CACHE / "coverage" / "unit"
+    shutil.rmtree(coverage, ignore_errors=True)
+    coverage.mkdir(parents=True)
+    env = environment(COVERAGE_FILE=str(coverage / "data"), HYPOTHESIS_STORAGE_DIRECTORY=str(CACHE / "hypothesis"))
+    sys.exit(subprocess.run([*command, *chosen], cwd=REPO, env=env, check=False).returncode)
 
 
 if __name__ == "__main__":

@@ -213,7 +213,7 @@ class TestChecks:
     def test_failed(self, checks, tmp_path):
         assert not checks.run("false", ["false"]) and not checks.call("one", lambda: ["problem 1", "problem 2"])
         assert self.end(checks) == "step: 2 of 2 failed: false, one"
-        assert [failure.text for failure in ElementTree.parse(tmp_path / "step.xml").iter("failure")] == ["exit code 1 of: false\n", "problem 1\nproblem 2"]
+        assert [failure.text for failure in ElementTree.parse(tmp_path / "step.xml").iter("failure")] == ["exit code 1 of false\n", "problem 1\nproblem 2"]
 
     def test_nothing_ran(self, checks):
         assert self.end(checks) == 5
@@ -291,11 +291,11 @@ def test_benchmark_page(tool, tmp_path, monkeypatch):
     bench, common = tool("bench"), tool("common")
     monkeypatch.setattr(bench, "BENCH", tmp_path)
     monkeypatch.setattr(common, "BENCH", tmp_path)
-    empty = bench.page([])
+    empty = bench.page({})
     assert "## " not in empty.replace("# Benchmarks", "", 1)
     common.record("site-second", 100, sandbox_seconds=3, tasks=42, changed=0)
     common.record("test-unit", 61, passed=7, ok=True)
     common.record("molecule-default", 700, ok=True, actions=[{"action": "converge", "seconds": 300}])
-    text = bench.page([])
-    for line in ("| `make site` again | 1m40s | 3s | 42 | 0 |", "| `make unit` | 1m01s | 7 |", "| converge | 5m00s |"):
+    text = bench.page({"plan": "1 ms"})
+    for line in ("| `make site` again | 1m40s | 3s | 42 | 0 |", "| `make unit` | 1m01s | 7 |", "| converge | 5m00s |", "```text\n1 ms\n```"):
         assert line in text
