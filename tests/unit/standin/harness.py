@@ -21,7 +21,7 @@ import threading
 import time
 
 IMAGE = pathlib.Path(__file__).resolve().parents[2] / "sandbox" / "images" / "ollama-standin"
-START_S = 20
+START_S = 60
 
 # The recorded model: its shape, and the size of its file in bytes.
 TINY = {"file_type": 1, "layers": 4, "context_length": 2048, "embedding_length": 256, "feed_forward_length": 512, "heads": 4, "kv_heads": 2,
@@ -44,7 +44,7 @@ class Server:
         fresh.write_text(json.dumps(switches))
         fresh.rename(self.folder / "control.json")
 
-    def call(self, method, path, body=None, timeout=20):
+    def call(self, method, path, body=None, timeout=60):
         """Status and body of one exchange, the body parsed where it is JSON, as a list where it is lines of it."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         with contextlib.closing(connection):
@@ -69,7 +69,7 @@ class Server:
 def environment(folder, **more):
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OLLAMA_", "STANDIN_", "LLAMA_ARG_"))}
     own = {"OLLAMA_HOST": "127.0.0.1:0", "OLLAMA_MODELS": str(folder / "models"), "STANDIN_CONTROL": str(folder / "control.json"),
-           "STANDIN_MS_PER_TOKEN": "1", "PYTHONPATH": str(IMAGE), "PYTHONDONTWRITEBYTECODE": "1"}
+           "STANDIN_MS_PER_TOKEN": "1", "STANDIN_STOP_WITH_STDIN": "1", "PYTHONPATH": str(IMAGE), "PYTHONDONTWRITEBYTECODE": "1"}
     return {**inherited, **own, **more}
 
 
@@ -77,7 +77,9 @@ def environment(folder, **more):
 def running(folder, **more):
     """A fresh stand-in whose files lie in `folder`; `more` is added to its environment."""
     with open(folder / "standin.log", "w", encoding="utf-8") as log:
-        process = subprocess.Popen([sys.executable, "-m", "standin", "serve"], cwd=folder, env=environment(folder, **more), stdout=log, stderr=log)
+        # Its standard input ends with this process, however that ends: ansible-test runs every test in a fork and drops it there.
+        process = subprocess.Popen([sys.executable, "-m", "standin", "serve"], cwd=folder, env=environment(folder, **more),
+                                   stdin=subprocess.PIPE, stdout=log, stderr=log)
     try:
         end, found = time.monotonic() + START_S, None
         while not found:
@@ -90,10 +92,11 @@ def running(folder, **more):
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        process.stdin.close()
 
 
 def standin_module(name):

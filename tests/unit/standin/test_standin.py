@@ -24,7 +24,7 @@ from ansible_collections.erni_ki.inference.tests.unit.standin import harness
 control, gguf, gojson, llama_server, registry, runner, web = (harness.standin_module(name) for name in (
     "control", "gguf", "gojson", "llama_server", "registry", "runner", "web"))
 CATALOGUE = json.loads((harness.IMAGE / "data" / "catalogue.json").read_text())["models"]
-WAIT_S = 10
+WAIT_S = 30
 
 
 @pytest.fixture(name="server", scope="module")
@@ -144,12 +144,10 @@ def test_a_killed_process_fails_the_request_and_the_next_loads_again(tiny):
 def test_a_client_that_hangs_up_ends_its_answer(tiny):
     tiny.control(ms_per_token=20)
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", tiny.port, timeout=WAIT_S)) as connection:
-        connection.request("POST", "/api/generate", json.dumps({"model": "tinystory", "prompt": "x", "keep_alive": "1s", "options": {"num_predict": 500}}))
+        connection.request("POST", "/api/generate", json.dumps({"model": "tinystory", "prompt": "x", "keep_alive": "1s", "options": {"num_predict": 9000}}))
         assert connection.getresponse().readline()
-    # Ten seconds of answer were left; it expires one second after it is dropped.
-    begun = time.monotonic()
+    # Three minutes of answer were left; it expires one second after it is dropped.
     until(lambda: not tiny.call("GET", "/api/ps")[1]["models"])
-    assert time.monotonic() - begun < 5
 
 
 def test_the_model_expires(tiny):
@@ -179,7 +177,7 @@ def test_more_models_than_may_be_loaded(tmp_path):
 
 
 def test_a_full_queue(tmp_path):
-    with harness.running(tmp_path, OLLAMA_MAX_QUEUE="1", STANDIN_LOAD_MS="1000") as server:
+    with harness.running(tmp_path, OLLAMA_MAX_QUEUE="1", STANDIN_LOAD_MS="2000") as server:
         for name in ("tinystory", "smollm2:135m"):
             server.call("POST", "/api/pull", {"model": name, "stream": False})
         first = threading.Thread(target=server.call, args=("POST", "/api/generate", {"model": "tinystory"}))
@@ -346,6 +344,12 @@ def test_a_wrong_environment_ends_the_server(tmp_path):
             pass
 
 
+def test_a_wrong_flag_ends_the_server(tmp_path):
+    with pytest.raises(AssertionError, match="Error: environment STANDIN_CONTROL_ENDPOINT: it must be true or false"):
+        with harness.running(tmp_path, STANDIN_CONTROL_ENDPOINT="maybe"):
+            pass
+
+
 def test_switches_of_the_environment(tmp_path):
     with harness.running(tmp_path, STANDIN_HUNG="/api/ps,/api/show", STANDIN_ANSWER_TOKENS="4") as server:
         server.call("POST", "/api/pull", {"model": "tinystory", "stream": False})
@@ -507,6 +511,12 @@ def test_it_stops_when_it_is_told(tmp_path):
         server.process.terminate()
         assert server.process.wait(WAIT_S) == 0
         assert not pathlib.Path("/proc/%d" % pid).exists()
+
+
+def test_it_ends_with_the_test_that_started_it(tmp_path):
+    with harness.running(tmp_path) as server:
+        server.process.stdin.close()
+        assert server.process.wait(WAIT_S) == 0
 
 
 def test_layers_in_use_stay(tiny):

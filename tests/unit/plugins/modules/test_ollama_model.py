@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import signal
 import socket
 import threading
 import time
@@ -69,8 +70,8 @@ def pull(server, name):
     assert server.call("POST", "/api/pull", {"model": name, "stream": False}) == (200, {"status": "success"})
 
 
-def load(server, name, **more):
-    assert server.call("POST", "/api/generate", {"model": name, **more})[1]["done_reason"] == "load"
+def load(server, name):
+    assert server.call("POST", "/api/generate", {"model": name})[1]["done_reason"] == "load"
 
 
 # ---------------------------------------------------------------- states
@@ -264,7 +265,8 @@ def test_a_pull_ends_with_the_timeout(empty, run):
     empty.control(pull_mib_per_second=1)
     begun = time.monotonic()
     result = run(name="llama3.2:3b", url=empty.url, timeout=1)
-    assert time.monotonic() - begun < 3
+    # Half an hour of pulling was left.
+    assert time.monotonic() - begun < 60
     assert "had not ended when the timeout of 1 s was over" in result["msg"] and "the next run goes on" in result["msg"]
 
 
@@ -297,7 +299,7 @@ def test_unload_waits_for_the_answer_in_progress(empty, run):
 def test_unload_gives_up_with_the_timeout(empty, run):
     pull(empty, "tinystory")
     empty.control(ms_per_token=50)
-    asked = threading.Thread(target=empty.call, args=("POST", "/api/generate", {"model": "tinystory", "prompt": "x", "options": {"num_predict": 40}}))
+    asked = threading.Thread(target=empty.call, args=("POST", "/api/generate", {"model": "tinystory", "prompt": "x", "options": {"num_predict": 400}}))
     asked.start()
     while not empty.call("GET", "/api/ps")[1]["models"]:
         time.sleep(0.01)
@@ -335,10 +337,11 @@ def test_errors_of_the_server_on_the_way_out(empty, run, state, path, words):
 
 def test_deleted_while_loaded(empty, run):
     pull(empty, "tinystory")
-    load(empty, "tinystory", keep_alive="1s")
+    load(empty, "tinystory")
     empty.call("DELETE", "/api/delete", {"model": "tinystory"})
     assert "was deleted while it was loaded" in run(name="tinystory", url=empty.url, state="unloaded")["msg"]
     assert run(name="tinystory", url=empty.url, state="absent")["changed"] is False
+    os.kill(empty.children()[0], signal.SIGKILL)
     while empty.call("GET", "/api/ps")[1]["models"]:
         time.sleep(0.05)
 

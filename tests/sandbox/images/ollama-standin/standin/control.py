@@ -126,13 +126,20 @@ class Control:
     def __init__(self, environ):
         given = {name[len("STANDIN_"):].lower(): value for name, value in environ.items() if name.startswith("STANDIN_")}
         self.files = [given.pop("control")] if "control" in given else FILES
-        self.endpoint = _flag(given.pop("control_endpoint", "false"))
+        self.endpoint, self.stop_with_stdin = (self._own(given, name) for name in ("control_endpoint", "stop_with_stdin"))
         self.start = {name: default for name, (default, _reader) in SWITCHES.items()}
         self.start.update(check(given, "environment STANDIN_*"))
         self.now = {}
         self._lock = threading.Lock()
         self._seen = None
         self._from_file = {}
+
+    @staticmethod
+    def _own(given, name):
+        try:
+            return _flag(given.pop(name, "false"))
+        except ValueError:
+            raise Bad("environment STANDIN_%s: it must be %s" % (name.upper(), _flag.help)) from None
 
     def __call__(self):
         seen = None

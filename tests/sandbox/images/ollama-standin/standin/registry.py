@@ -196,7 +196,7 @@ def _download(models, registry, digest, total):
             for chunk in iter(lambda: response.read(CHUNK), b""):
                 stream.write(chunk)
                 start += len(chunk)
-                if time.monotonic() - last >= PROGRESS_S:
+                if start < total and time.monotonic() - last >= PROGRESS_S:
                     last = time.monotonic()
                     stream.flush()
                     yield _progress(digest, total, start)

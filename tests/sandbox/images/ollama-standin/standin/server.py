@@ -51,6 +51,9 @@ def serve(environ):
         threading.Thread(target=server.shutdown, daemon=True).start()
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    if control.stop_with_stdin:
+        # Not through sys.stdin: a thread that waits in it makes Python abort at its end.
+        threading.Thread(target=lambda: (os.read(0, 1), server.shutdown()), daemon=True).start()
     log("Listening on %s:%d (version %s, stand-in)" % (host, server.server_address[1], VERSION))
     device = "CUDA" if scheduler.gpu else "cpu"
     log("inference compute", id="GPU-standin" if scheduler.gpu else "cpu", library=device, name="stand-in", models=len(models.models()), path=root)
