@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import pathlib
@@ -19,7 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 from sandbox_lib import disk, host, images, vm  # noqa: E402  (the path comes first)
 from sandbox_lib.common import (  # noqa: E402
-    SandboxError, cache_dir, environment_int, lock, remove_tree, say, stop_on_signals)
+    SandboxError, cache_dir, environment_int, lock, remove_tree, say, stop_on_signals, write_private)
 
 
 def clean_tmp(cache):
@@ -28,17 +27,24 @@ def clean_tmp(cache):
         remove_tree(path)
 
 
-def prepare(cache):
-    """Everything that is kept between runs: tools, base disk, container disk."""
+def prepare(cache, mode=None):
+    """Everything that is kept between runs: tools, base disk, container disk, model."""
     host.check_machine()
     with lock(cache / "lock", "the sandbox's cache"):
         host.ensure_tools(host.MACHINE_TOOLS, cache / "log" / "apt.log")
         clean_tmp(cache)
-        base = disk.ensure_base(cache)
-        containers = images.ensure_empty(cache)
+        mode = mode or images.choose_mode(cache)
+        download = images.start_wheels(cache) if mode == "local" and not images.is_there(cache) else None
+        try:
+            base = disk.ensure_base(cache)
+            containers = images.ensure(cache, mode, download)
+        finally:
+            if download is not None:
+                download.stop()
+        model = images.model_folder(cache)
         disk.prune(cache, "base", base.name)
         disk.prune(cache, "images", containers.name)
-    return base, containers
+    return base, containers, model, mode
 
 
 def wanted_shape(options):
@@ -46,23 +52,36 @@ def wanted_shape(options):
     return vm.Shape.parse(options.shape or os.environ.get("SANDBOX_SHAPE") or "8x2", options.numa, memory)
 
 
+def check_kept(machine, options, cache):
+    """An existing machine stays as it is; say where it differs from what would be made now."""
+    state, shape = machine.state(), wanted_shape(options)
+    asked = options.shape or options.memory or options.numa != 1 or os.environ.get("SANDBOX_SHAPE") or os.environ.get("SANDBOX_MEMORY_MIB")
+    again = f"Destroy it first: python3 tests/sandbox/sandbox.py down --name {machine.name}"
+    if asked and state["shape"] != shape.text():
+        raise SandboxError(f"The machine {machine.name} exists with another shape ({state['shape']}; asked for: {shape.text()}). {again}")
+    mode = images.wanted_mode()
+    if mode not in ("auto", state["mode"]):
+        raise SandboxError(f"The machine {machine.name} exists with {state['mode']} images; SANDBOX_IMAGES asks for {mode}. {again}")
+    if (state["base"], state["images"]) != (disk.base_name(cache), images.Names().of(state["mode"])):
+        say(f"machine {machine.name}: what it was made from has changed since; it is kept as it is. For a new one: make destroy")
+
+
 def do_up(cache, options):
     shape = wanted_shape(options)
-    base, containers = prepare(cache)
+    host.check_machine()
     machine = vm.Machine(cache, options.name)
     with lock(machine.lock_file, f"the machine {options.name}"):
         usable = machine.is_usable()
-        asked = options.shape or options.memory or options.numa != 1 or os.environ.get("SANDBOX_SHAPE") or os.environ.get("SANDBOX_MEMORY_MIB")
-        if usable and asked and machine.state()["shape"] != shape.text():
-            raise SandboxError(f"The machine {options.name} exists with another shape ({machine.state()['shape']}; asked for: {shape.text()}). "
-                               f"Destroy it first: {pathlib.Path(__file__).name} down --name {options.name}")
-        if usable and (machine.state()["base"], machine.state()["images"]) != (base.name, containers.name):
-            say(f"machine {options.name}: made from older disks than the current ones; it is kept. For a new one destroy it first.")
-        if not usable:
+        if usable:
+            host.ensure_tools(host.MACHINE_TOOLS, cache / "log" / "apt.log")
+            check_kept(machine, options, cache)
+        else:
+            base, containers, model, mode = prepare(cache)
             if machine.folder.exists():
                 say(f"machine {options.name}: an unfinished one is there; it is made anew")
                 machine.destroy()
-            machine.create(base, containers, shape)
+            machine.create(base, containers, shape, mode)
+            write_private(machine.folder / "vars.json", json.dumps(images.variables(mode), indent=1) + "\n")
         if machine.pid():
             say(f"machine {options.name}: already running")
             machine.write_ssh()
@@ -70,16 +89,24 @@ def do_up(cache, options):
             machine.start()
         machine.wait_until_up()
         if not usable:
+            machine.copy_in(model, vm.MODEL)
             machine.save(created=True)
         say(f"machine {options.name}: up; log in with: ssh -F {machine.ssh_config} {options.name}")
 
 
 def do_down(cache, options):
-    machine = vm.Machine(cache, options.name)
-    with lock(machine.lock_file, f"the machine {options.name}"):
-        say(f"machine {options.name}: {'destroyed' if machine.destroy() else 'there is none'}")
-    with contextlib.suppress(FileNotFoundError):
-        machine.lock_file.unlink()
+    names = machine_names(cache) if options.all else [options.name]
+    for name in names:
+        machine = vm.Machine(cache, name)
+        with lock(machine.lock_file, f"the machine {name}"):
+            say(f"machine {name}: {'destroyed' if machine.destroy() else 'there is none'}")
+            machine.lock_file.unlink(missing_ok=True)
+    if not names:
+        say("there are no machines")
+
+
+def machine_names(cache):
+    return sorted(path.name for path in (cache / "vms").glob("*") if path.is_dir() and vm.NAME.match(path.name))
 
 
 def running(cache, options):
@@ -121,7 +148,7 @@ def do_ssh_config(cache, options):
 
 
 def do_status(cache, options):
-    names = [options.name] if options.name_given else sorted(path.parent.name for path in (cache / "vms").glob("*/state.json")) or [options.name]
+    names = [options.name] if options.name_given else machine_names(cache) or [options.name]
     found = [vm.Machine(cache, name).describe() for name in names]
     if options.json:
         print(json.dumps(found, indent=1))
@@ -155,7 +182,8 @@ def parser():
     up.add_argument("--shape", help="cores x threads, or sockets x cores x threads (default 8x2, or $SANDBOX_SHAPE)")
     up.add_argument("--numa", type=int, default=1, help="number of NUMA nodes")
     up.add_argument("--memory", type=int, help="MiB (default 12288, or $SANDBOX_MEMORY_MIB)")
-    command("down", do_down, "stop the machine and delete its disks")
+    for name in ("down", "destroy"):
+        command(name, do_down, "stop the machine and delete its disks").add_argument("--all", action="store_true", help="every machine of the cache")
     command("login", do_login, "open a shell in the machine")
     command("exec", do_exec, "run a command in the machine").add_argument("words", nargs=argparse.REMAINDER)
     command("forward", do_forward, "make the services' ports of the machine reachable on this one's loopback")

@@ -78,25 +78,66 @@ def tail(path, lines=25):
     return "\n".join(text.splitlines()[-lines:])
 
 
+def stop_children(process, timeout_s=20):
+    """End a command and all it started: they are a session of their own."""
+    for sent, bound in ((signal.SIGTERM, timeout_s), (signal.SIGKILL, 10)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, sent)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=bound)
+
+
+def failed(command, status, output, log=None, hint=""):
+    where = f"\nThe whole output is in {log}." if log else ""
+    return SandboxError("\n".join(part for part in (
+        hint, f"This command ended with status {status}:", f"  {shlex.join(command)}", "\n".join(output.splitlines()[-25:]) + where) if part))
+
+
 def run(command, log=None, **kwargs):
-    """Run a command with its output in a log; on failure show the command, the exit status and the end of the output."""
+    """Run a command with its output in a log, or return its output. On failure tell the command, the status and the end of the output.
+
+    Ctrl-C reaches us and not the command, which we then end ourselves, with its children, before anything is cleaned up.
+    """
     command = [str(part) for part in command]
-    if log is None:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False, **kwargs)
-        output = done.stdout
-    else:
-        log = pathlib.Path(log)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with open(log, "a", encoding="utf-8") as stream:
+    stream = subprocess.PIPE
+    with contextlib.ExitStack() as stack:
+        if log is not None:
+            log = pathlib.Path(log)
+            log.parent.mkdir(parents=True, exist_ok=True)
+            stream = stack.enter_context(open(log, "a", encoding="utf-8"))
             stream.write(f"\n$ {shlex.join(command)}\n")
             stream.flush()
-            done = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, check=False, **kwargs)
-        output = None
-    if done.returncode != 0:
-        shown = tail(log) if output is None else "\n".join(output.splitlines()[-25:])
-        where = f"\nThe whole output is in {log}." if log else ""
-        raise SandboxError(f"This command ended with status {done.returncode}:\n  {shlex.join(command)}\n{shown}{where}")
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, text=True, errors="replace",
+                                   start_new_session=True, **kwargs)
+        try:
+            output = process.communicate()[0]
+        except BaseException:
+            stop_children(process)
+            raise
+    if process.returncode != 0:
+        raise failed(command, process.returncode, tail(log) if log else output, log)
     return output
+
+
+class Background:
+    """A command that runs beside others, and ends when we end."""
+
+    def __init__(self, command, log):
+        self.command, self.log = ["setpriv", "--pdeathsig", "TERM", *(str(part) for part in command)], pathlib.Path(log)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.log, "a", encoding="utf-8") as stream:
+            stream.write(f"\n$ {shlex.join(self.command)}\n")
+            stream.flush()
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
+
+    def wait(self, hint=""):
+        status = self.process.wait()
+        if status:
+            raise failed(self.command, status, tail(self.log), self.log, hint)
+
+    def stop(self):
+        if self.process.poll() is None:
+            stop_children(self.process)
 
 
 def wait_for(condition, what, timeout_s, pause_s=0.5, on_timeout=None):

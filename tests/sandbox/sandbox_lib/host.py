@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 
-from sandbox_lib.common import SandboxError, run, say, step
+from sandbox_lib.common import SandboxError, run, step
 
 # program -> the Debian packages that bring it
 MACHINE_TOOLS = {
@@ -28,6 +28,7 @@ MACHINE_TOOLS = {
 }
 # docker-cli is its own package from Debian 13 on, and only recommended there.
 ENGINE_TOOLS = {"dockerd": ["docker.io"], "docker": ["docker.io", "docker-cli"]}
+OPTIONAL = ["docker-cli"]
 POLICY = pathlib.Path("/usr/sbin/policy-rc.d")
 # apt settings that say how to reach a mirror; the rest of the host's apt configuration is its own affair.
 APT_KEYS = re.compile(r"^Acquire::(http|https|ftp|Retries|ForceIPv4|ForceIPv6|Check-Valid-Until|Check-Date|Max-FutureTime)(::|\b)", re.IGNORECASE)
@@ -89,28 +90,35 @@ def _known(package):
     return "Candidate:" in shown.stdout and "Candidate: (none)" not in shown.stdout
 
 
-def ensure_tools(tools, log):
-    """Install what is missing, without recommended packages and without leaving a service behind."""
-    packages = missing_packages(tools)
-    if not packages:
-        return
+def install_packages(packages, log):
+    """By apt, without recommended packages and without leaving a service behind; lists are fetched only when they do not suffice."""
     environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-    with step(f"this machine: apt installs {' '.join(packages)}"):
-        apt = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300"]
-        if not all(_known(package) for package in packages if package != "docker-cli"):
+    apt = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300"]
+    with step(f"this machine: apt installs {' '.join(packages)}"), no_service_starts():
+        updated = not all(_known(package) for package in packages if package not in OPTIONAL)
+        if updated:
             run([*apt, "update"], log=log, env=environment)
-        packages = [package for package in packages if package != "docker-cli" or _known(package)]
-        with no_service_starts():
-            try:
-                run([*apt, "install", "--no-install-recommends", *packages], log=log, env=environment)
-            except SandboxError:
-                # Lists that are older than the mirror name files that are gone.
-                run([*apt, "update"], log=log, env=environment)
-                run([*apt, "install", "--no-install-recommends", *packages], log=log, env=environment)
-        if "docker.io" in packages and tool("systemctl"):
+        found = [package for package in packages if package not in OPTIONAL or _known(package)]
+        try:
+            run([*apt, "install", "--no-install-recommends", *found], log=log, env=environment)
+        except SandboxError:
+            if updated:
+                raise
+            # Lists older than the mirror name files that are gone.
+            run([*apt, "update"], log=log, env=environment)
+            run([*apt, "install", "--no-install-recommends", *found], log=log, env=environment)
+        if "docker.io" in found and tool("systemctl"):
             # Only the programs are wanted; nobody asked for an engine that comes up with the machine.
             subprocess.run(["systemctl", "disable", "docker.service", "docker.socket", "containerd.service"],
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+
+
+def ensure_tools(tools, log):
+    """Install what is missing."""
+    packages = missing_packages(tools)
+    if not packages:
+        return
+    install_packages(packages, log)
     still = missing_packages(tools)
     if still:
         raise SandboxError(f"apt installed its packages, yet programs of {' '.join(still)} are not to be found in {search_path()}.")
@@ -177,10 +185,3 @@ def add_certificates(root, log):
         shutil.copyfile(path, place / path.name)
         (place / path.name).chmod(0o644)
     run([tool("chroot"), root, "update-ca-certificates"], log=log)
-
-
-def describe():
-    with contextlib.suppress(OSError, StopIteration):
-        lines = pathlib.Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        total = next(int(line.split()[1]) for line in lines if line.startswith("MemTotal"))
-        say(f"this machine: {os.cpu_count()} CPUs, {total // 1024} MiB of memory")

