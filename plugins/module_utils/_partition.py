@@ -14,30 +14,41 @@ UNIT_FOLDER = "/etc/systemd/system"
 DROP_IN = "50-erni-ki.conf"
 HEADER = "# Made by erni_ki.inference from /etc/erni-ki/plan.json; changes are overwritten.\n"
 
-_OUR_SLICE = re.compile(r"erniki-[a-z0-9]+\.slice")
+PARENT = "erniki.slice"
+_OUR_SLICE = re.compile(r"erniki(-[a-z0-9]+)?\.slice")
+_PROPERTY = re.compile(r"^(AllowedCPUs|AllowedMemoryNodes|MemoryLow)=(.*)$", re.MULTILINE)
 
 
-def unit_text(section, cpus, mems=None, description=None):
-    """Return the text of a unit file that holds a slice or scope to C(cpus) (and memory nodes C(mems))."""
+def unit_text(unit, properties, description=None):
+    """Return the text of a file that gives a slice or scope these properties; those without a value are left out."""
     text = HEADER
     if description:
         text += f"[Unit]\nDescription={description}\n\n"
-    text += f"[{section}]\nAllowedCPUs={cpus}\n"
-    if mems:
-        text += f"AllowedMemoryNodes={mems}\n"
-    return text
+    text += "[Scope]\n" if unit.endswith(".scope") else "[Slice]\n"
+    return text + "".join(f"{name}={value}\n" for name, value in properties.items() if value)
+
+
+def properties_of(text):
+    """Return the properties that a unit file of ours gives, as {name: value}."""
+    return dict(_PROPERTY.findall(text))
 
 
 def desired(partition, folder=UNIT_FOLDER):
     """Return {path: text} of every unit file that the plan's C(partition) asks for; an empty partition asks for none."""
     files = {}
+    reserved = 0
     for wanted in partition.get("slices") or []:
-        text = unit_text("Slice", wanted["cpus"], wanted.get("mems"), f"CPUs and memory of {wanted['unit'][len('erniki-'):-len('.slice')]}")
-        files[os.path.join(folder, wanted["unit"])] = text
+        low = wanted.get("memory_low_mib") or 0
+        reserved += low
+        properties = {"AllowedCPUs": wanted["cpus"], "AllowedMemoryNodes": wanted.get("mems"), "MemoryLow": low and f"{low}M"}
+        files[os.path.join(folder, wanted["unit"])] = unit_text(
+            wanted["unit"], properties, f"CPUs and memory of {wanted['unit'][len('erniki-'):-len('.slice')]}")
+    if reserved:
+        # The kernel keeps memory for a group only as far as every group above it has it too.
+        files[os.path.join(folder, PARENT)] = unit_text(PARENT, {"MemoryLow": f"{reserved}M"}, "The inference engines")
     fence = partition.get("fence")
     for unit in (fence["units"] if fence else []):
-        section = "Scope" if unit.endswith(".scope") else "Slice"
-        files[os.path.join(folder, unit + ".d", DROP_IN)] = unit_text(section, fence["cpus"])
+        files[os.path.join(folder, unit + ".d", DROP_IN)] = unit_text(unit, {"AllowedCPUs": fence["cpus"]})
     return files
 
 
@@ -78,12 +89,6 @@ def as_text(files):
     return "".join(f"==> {path} <==\n{text}" for path, text in sorted(files.items()))
 
 
-def allowed_cpus(text):
-    """Return the CPUs a unit file allows, in the kernel's list format; None where it names none."""
-    match = re.search(r"^AllowedCPUs=(.*)$", text, re.MULTILINE)
-    return format_cpulist(parse_cpulist(match.group(1))) if match else None
-
-
 def cgroup_of(unit, root="/sys/fs/cgroup"):
     """Return the cgroup v2 folder of a slice or scope: erniki-vllm.slice lies in erniki.slice."""
     stem, dot, kind = unit.rpartition(".")
@@ -102,21 +107,49 @@ def effective_cpus(unit, root="/sys/fs/cgroup"):
         return None
 
 
+def low_mib(unit, root="/sys/fs/cgroup"):
+    """Return the memory in MiB that the kernel keeps for a unit; None where its cgroup does not say."""
+    try:
+        with open(os.path.join(cgroup_of(unit, root), "memory.low"), encoding="ascii") as stream:
+            text = stream.read().strip()
+        return None if text == "max" else int(text) >> 20
+    except (OSError, ValueError):
+        return None
+
+
+def _granted(unit, properties, root):
+    """Say whether the kernel grants a unit what its file says."""
+    cpus, low = properties.get("AllowedCPUs"), properties.get("MemoryLow")
+    if cpus and effective_cpus(unit, root) != format_cpulist(parse_cpulist(cpus)):
+        return False
+    return not low or low_mib(unit, root) == int(low.rstrip("M"))
+
+
 def drifted(want, root="/sys/fs/cgroup"):
-    """Return the paths of wanted files whose unit has a cgroup to which the kernel grants other CPUs."""
+    """Return the paths of wanted files whose unit has a cgroup to which the kernel grants something else."""
     return sorted(
         path for path, text in want.items()
-        if os.path.isdir(cgroup_of(unit_of(path), root)) and effective_cpus(unit_of(path), root) != allowed_cpus(text))
+        if os.path.isdir(cgroup_of(unit_of(path), root)) and not _granted(unit_of(path), properties_of(text), root))
 
 
-def forget_runtime(unit, folder="/run/systemd/system.control"):
-    """Remove what C(systemctl set-property --runtime) noted of a unit's CPUs."""
+def assignments(have, want):
+    """Return what makes a running unit as its file will be: C(NAME=VALUE), and C(NAME=) for what the file had and will not have."""
+    properties = properties_of(want)
+    return [f"{name}={properties.get(name, '')}" for name in sorted(set(properties) | set(properties_of(have)))]
+
+
+def forget_runtime(unit, words, folder="/run/systemd/system.control"):
+    """Remove what C(systemctl set-property --runtime) noted of a unit."""
     place = os.path.join(folder, unit + ".d")
+    for word in words:
+        try:
+            os.unlink(os.path.join(place, f"50-{word.partition('=')[0]}.conf"))
+        except FileNotFoundError:
+            continue
     try:
-        os.unlink(os.path.join(place, "50-AllowedCPUs.conf"))
-        if not os.listdir(place):
-            os.rmdir(place)
-    except FileNotFoundError:
+        os.rmdir(place)
+    except OSError:
+        # Not there, or it holds somebody else's.
         pass
 
 
@@ -127,7 +160,7 @@ def unfenced(partition, root="/sys/fs/cgroup"):
         return []
     found = []
     for name in sorted(os.listdir(root)) if os.path.isdir(root) else []:
-        if not name.endswith((".slice", ".scope")) or name in fence["units"] or name == "erniki.slice":
+        if not name.endswith((".slice", ".scope")) or name in fence["units"] or name == PARENT:
             continue
         try:
             with open(os.path.join(root, name, "cgroup.events"), encoding="ascii") as stream:

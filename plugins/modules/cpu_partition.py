@@ -12,7 +12,8 @@ version_added: 0.1.0
 author: The erni_ki.inference team (@erni-ki)
 description:
   - Writes the systemd unit files that the plan's partition asks for, removes those of an earlier plan, and lets systemd apply them.
-  - A slice for each engine (C(AllowedCPUs=), C(AllowedMemoryNodes=)); with a fence, drop-ins for the system's own slices and scopes too.
+  - A slice for each engine (C(AllowedCPUs=), C(AllowedMemoryNodes=), C(MemoryLow=)), and one around them;
+    with a fence, drop-ins for the system's own slices and scopes too.
   - The files are in C(/etc/systemd/system), so that the partition survives a reboot and a C(daemon-reload).
 requirements:
   - systemd 244 or later on cgroup v2, on the managed host.
@@ -90,7 +91,7 @@ def systemctl(module, *words):
         module.fail_json(msg=f"`{' '.join(command)}` ended with {rc}: {(err or out).strip()}", rc=rc, stdout=out, stderr=err)
 
 
-def apply(module, want, write, remove, drifted):
+def apply(module, have, want, write, remove, drifted):
     """Make the files as wanted and let the kernel act on them at once."""
     for path in write:
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
@@ -108,8 +109,9 @@ def apply(module, want, write, remove, drifted):
     for path in sorted(set(write + remove + drifted)):
         unit = _partition.unit_of(path)
         if os.path.isdir(_partition.cgroup_of(unit)):
-            systemctl(module, "set-property", "--runtime", unit, f"AllowedCPUs={_partition.allowed_cpus(want.get(path, '')) or ''}")
-            _partition.forget_runtime(unit)
+            words = _partition.assignments(have.get(path, ""), want.get(path, ""))
+            systemctl(module, "set-property", "--runtime", unit, *words)
+            _partition.forget_runtime(unit, words)
     systemctl(module, "daemon-reload")
 
 
@@ -129,7 +131,7 @@ def main():
     drifted = _partition.drifted(want)
     changed = bool(write or remove or drifted)
     if changed and not module.check_mode:
-        apply(module, want, write, remove, drifted)
+        apply(module, have, want, write, remove, drifted)
     units = sorted({_partition.unit_of(path) for path in want})
     module.exit_json(
         changed=changed,

@@ -72,7 +72,7 @@ def fixture_twin(host):
 
 def test_the_proof_holds(prove):
     result = prove(timeout=600)
-    assert result["ok"] and result["failed"] == [], result["table"]
+    assert result["ok"] and result["failed_checks"] == [], result["table"]
     assert {check["service"] for check in result["checks"]} == {"vllm", "ollama", "system"}
     assert all(check["expected"] and check["found"] and check["evidence"] for check in result["checks"])
 

@@ -46,7 +46,7 @@ def test_every_task_says_when(shown):
 
 def test_a_good_run_with_a_proof(shown):
     callback, lines = shown
-    callback.v2_runner_on_ok(result("a", {"checks": [1, 2], "urls": {}, "ok": True, "failed": []}))
+    callback.v2_runner_on_ok(result("a", {"checks": [1, 2], "urls": {}, "ok": True, "failed_checks": []}))
     callback.v2_playbook_on_stats(Stats(a={"changed": 3}))
     assert lines[1] == "host=a verdict=ok changed=3 tasks=5 checks=2 checks_failed=0"
     assert lines[-1].startswith("verdict=ok after ")
@@ -54,7 +54,7 @@ def test_a_good_run_with_a_proof(shown):
 
 def test_a_proof_that_does_not_hold_is_a_failed_verdict_even_if_no_task_failed(shown):
     callback, lines = shown
-    callback.v2_runner_on_ok(result("a", {"checks": [1], "urls": {}, "ok": False, "failed": ["vllm: cpuset"]}))
+    callback.v2_runner_on_ok(result("a", {"checks": [1], "urls": {}, "ok": False, "failed_checks": ["vllm: cpuset"]}))
     callback.v2_playbook_on_stats(Stats(a={}))
     assert "verdict=failed" in lines[1] and lines[-1].startswith("verdict=failed")
 

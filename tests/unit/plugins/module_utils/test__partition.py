@@ -66,9 +66,39 @@ def test_unit_of(path, unit):
     assert _partition.unit_of(path) == unit
 
 
-def test_allowed_cpus():
-    assert _partition.allowed_cpus("[Slice]\nAllowedCPUs=0,1,2\n") == "0-2"
-    assert _partition.allowed_cpus("") is None
+def test_properties_of():
+    assert _partition.properties_of("# MemoryLow=1M\n[Slice]\nAllowedCPUs=0-2\nMemoryLow=7M\n") == {"AllowedCPUs": "0-2", "MemoryLow": "7M"}
+
+
+def test_reservations_add_up_in_the_slice_above():
+    slices = [dict(EXCLUSIVE["slices"][0], memory_low_mib=2048), dict(EXCLUSIVE["slices"][1], memory_low_mib=1024)]
+    files = _partition.desired({"slices": slices}, "/units")
+    assert "MemoryLow=2048M\n" in files["/units/erniki-vllm.slice"] and "MemoryLow=1024M\n" in files["/units/erniki-ollama.slice"]
+    assert files["/units/erniki.slice"].endswith("[Slice]\nMemoryLow=3072M\n")
+
+
+def test_assignments_take_back_what_is_no_longer_asked_for():
+    assert _partition.assignments("AllowedCPUs=0\nMemoryLow=1M\n", "AllowedCPUs=1\n") == ["AllowedCPUs=1", "MemoryLow="]
+
+
+def test_drifted(tmp_path):
+    want = {"/u/erniki-vllm.slice": "AllowedCPUs=0-6\nMemoryLow=2048M\n", "/u/erniki.slice": "MemoryLow=2048M\n", "/u/gone.slice": "AllowedCPUs=1\n"}
+    right = {"erniki.slice/memory.low": str(2048 << 20), "erniki.slice/erniki-vllm.slice/memory.low": str(2048 << 20),
+             "erniki.slice/erniki-vllm.slice/cpuset.cpus.effective": "0-6\n"}
+    write(tmp_path, right)
+    assert _partition.drifted(want, str(tmp_path)) == []
+    for path, text in (("erniki.slice/memory.low", "0"), ("erniki.slice/memory.low", "max")):
+        write(tmp_path, dict(right, **{path: text}))
+        assert _partition.drifted(want, str(tmp_path)) == ["/u/erniki.slice"]
+    write(tmp_path, dict(right, **{"erniki.slice/erniki-vllm.slice/cpuset.cpus.effective": "0-7"}))
+    assert _partition.drifted(want, str(tmp_path)) == ["/u/erniki-vllm.slice"]
+
+
+def test_forget_runtime_leaves_what_others_noted(tmp_path):
+    write(tmp_path, {"a.slice.d/50-AllowedCPUs.conf": "", "a.slice.d/50-CPUWeight.conf": "", "b.slice.d/50-MemoryLow.conf": ""})
+    _partition.forget_runtime("a.slice", ["AllowedCPUs=1", "MemoryLow="], str(tmp_path))
+    _partition.forget_runtime("b.slice", ["MemoryLow=1M"], str(tmp_path))
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["a.slice.d", "a.slice.d/50-CPUWeight.conf"]
 
 
 @pytest.mark.parametrize("unit, place", [

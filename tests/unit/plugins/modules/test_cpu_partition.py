@@ -29,7 +29,7 @@ def fixture_host(tmp_path, monkeypatch):
     monkeypatch.setattr(_partition.desired, "__defaults__", (str(units),))
     monkeypatch.setattr(_partition.current, "__defaults__", (str(units),))
     monkeypatch.setattr(_partition.forget_runtime, "__defaults__", (str(tmp_path / "run"),))
-    for function in (_partition.cgroup_of, _partition.effective_cpus, _partition.drifted, _partition.unfenced):
+    for function in (_partition.cgroup_of, _partition.effective_cpus, _partition.low_mib, _partition.drifted, _partition.unfenced):
         monkeypatch.setattr(function, "__defaults__", (str(cgroups),))
 
     def run_command(dummy, command, **dummy_options):
