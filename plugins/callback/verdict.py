@@ -84,7 +84,7 @@ class CallbackModule(CallbackBase):
             good = good and ok
             words = [f"host={host}", f"verdict={'ok' if ok else 'failed'}", f"changed={counts['changed']}", f"tasks={counts['ok']}"]
             if proof is not None:
-                words.append(f"checks={len(proof['checks'])} checks_failed={len(proof.get("failed_checks", []))}")
+                words.append(f"checks={len(proof['checks'])} checks_failed={len(proof.get('failed_checks', []))}")
             self._display.display(" ".join(words), color=None if ok else "red")
             if not ok and host in self._failures:
                 self._display.display(f"  {self._failures[host]}", color="red")
