@@ -168,6 +168,11 @@ def do_prepare(cache, options):
     prepare(cache)
 
 
+def do_check_images(cache, options):
+    with lock(cache / "lock", "the sandbox's cache"):
+        images.check_local(cache)
+
+
 def parser():
     main = argparse.ArgumentParser(prog="sandbox.py", description="The embedded sandbox: a throwaway Debian machine with 8 cores and 16 threads.")
     commands = main.add_subparsers(dest="command", required=True)
@@ -191,6 +196,7 @@ def parser():
     command("status", do_status, "tell what is there").add_argument("--json", action="store_true")
     command("reboot-wait", do_reboot_wait, "reboot the machine and wait until it is up again")
     command("prepare", do_prepare, "build or refresh what is kept between runs, without a machine")
+    command("check-images", do_check_images, "run the vLLM image built here natively, and ask it for tokens")
     return main
 
 

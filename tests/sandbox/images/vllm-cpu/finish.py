@@ -2,7 +2,10 @@
 # Copyright (c) 2026, the erni_ki.inference team
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs inside the image's root file system: installs the lock file into /opt/venv, gives `vllm` its metadata, trims, compiles."""
+"""Runs inside the image's root file system: installs the lock file into /opt/venv, gives `vllm` its metadata, trims, compiles.
+
+The wheels lie in /wheels, this folder in /build; there is no network.
+"""
 from __future__ import annotations
 
 import compileall
@@ -17,7 +20,7 @@ import venv
 ROOT = pathlib.Path("/opt/venv")
 PACKAGES = ROOT / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
 # Developers' parts of packages: tests, headers, build tools, command line tools.
-UNUSED = ["torch/test", "torch/include", "torch/bin", "torch/share", "torch/lib/libtorchbind_test.so", "torch/lib/libbackend_with_compiler.so",
+UNUSED = ["torch/test", "torch/include", "torch/share", "torch/lib/libtorchbind_test.so", "torch/lib/libbackend_with_compiler.so",
           "torch/lib/libjitbackend_test.so", "torch/lib/libaoti_custom_ops.so", "tvm_ffi/include", "numpy/_core/include"]
 # One build of the kernels is enough for one machine: emulated CPUs have AVX2, and whatever has more has AVX2 too.
 KERNELS, OTHER_KERNELS = "_C_AVX2.abi3.so", ["_C.abi3.so", "_C_AVX512.abi3.so"]
@@ -39,13 +42,19 @@ def name_vllm():
     (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n", encoding="utf-8")
 
 
+def remove(path):
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def trim():
     for name in UNUSED:
-        path = PACKAGES / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        remove(PACKAGES / name)
+    for path in (PACKAGES / "torch/bin").iterdir():
+        if path.name != "torch_shm_manager":
+            remove(path)
     for name in OTHER_KERNELS:
         path = PACKAGES / "vllm" / name
         if path.exists():
