@@ -139,7 +139,7 @@ class Attempt:
         for container in self.engine["containers"]:
             if container["name"] in ("vllm", "ollama"):
                 continue
-            parent = str(container.get("cgroup_parent") or "").strip("/").split("/")[0]
+            parent = str(container.get("cgroup_parent") or "").strip("/").partition("/")[0]
             # Without a parent the engine puts it in system.slice, or under the cgroupfs driver in a group called docker.
             (squeezed if parent in ("", "docker", *FENCED_UNITS) else loose).append(container["name"])
         return sorted(squeezed), sorted(loose)

@@ -10,6 +10,7 @@ also how C(nearest) of a violation says "drop this key".
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from typing import Any, NamedTuple
 
@@ -249,7 +250,7 @@ def _clamped(option, number):
 
 def _guess(option, value):
     """What somebody meant who wrote a size as text or with a fraction: 6g, 6144MiB, 4.5."""
-    if isinstance(value, float) and value == value and abs(value) != float("inf"):
+    if isinstance(value, float) and math.isfinite(value):
         return int(value)
     match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
     if not match:

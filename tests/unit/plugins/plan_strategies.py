@@ -151,15 +151,15 @@ def _values(facts):
 
     return {
         "services": st.sampled_from([["vllm", "ollama"], ["vllm"], ["ollama"], "vllm, ollama", [], ["vllm", "llama"]]),
-        "isolation": st.sampled_from(["fenced", "exclusive", "exclusive", "Exclusive", "strict"]),
+        "isolation": st.sampled_from(["exclusive", "exclusive", "Exclusive", "fenced", "strict"]),
         "reserved_cores": st.one_of(st.integers(1, 6), st.integers(0, 3).map(str), core_list),
         "vllm_cores": core_list,
         "vllm_cpus": cpu_list,
         "vllm_allow_split_cores": st.booleans(),
         "vllm_smt": st.sampled_from(["own", "idle", "idle", "off"]),
-        "vllm_omp": st.sampled_from(["explicit", "auto", "auto"]),
+        "vllm_omp": st.sampled_from(["auto", "explicit"]),
         "vllm_omp_bind": cpu_list,
-        "vllm_numa": st.sampled_from(["single", "span"]),
+        "vllm_numa": st.sampled_from(["span", "single"]),
         "vllm_memory_limit_mib": mib(6144, 4096, 2800, 12000),
         "vllm_memory_reservation_mib": mib(2048, 1024, 8192),
         "vllm_shm_mib": mib(256, 240, 1024),
@@ -170,12 +170,12 @@ def _values(facts):
         "vllm_max_num_seqs": st.integers(0, 256),
         "vllm_block_size": st.integers(1, 300),
         "vllm_max_model_len": st.integers(0, 9000),
-        "vllm_engine_version": st.sampled_from(["0.32.0", "v0.33.1+cpu", "0.28.0", "0.11.1", "0.10.2", "0.17.0", "new", 0.3]),
-        "ollama_cpus": st.one_of(st.sampled_from(["reserved", "any", "all"]), core_list),
+        "vllm_engine_version": st.sampled_from(["0.32.0", "v0.33.1+cpu", "0.29.0", "0.28.0", "0.11.1", "0.10.2", "0.17.0", "new", 0.3]),
+        "ollama_cpus": st.one_of(st.sampled_from(["any", "any", "reserved", "all"]), core_list),
         "ollama_memory_limit_mib": mib(4096, 2048, 300),
         "ollama_memory_reservation_mib": mib(1024, 512),
         "ollama_require_gpu": st.sampled_from([False, False, True, "yes"]),
-        "system_reserve_mib": mib(1024, 512),
+        "system_reserve_mib": mib(1024, 512, 16000),
         "allow_squeezing_containers": st.booleans(),
     }
 
@@ -185,11 +185,15 @@ junk = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)), max_leaves=5)
 
 
+# Where rules meet.
+_OFTEN = ("isolation", "ollama_cpus", "vllm_cores", "vllm_numa", "vllm_omp")
+
+
 @st.composite
 def policies(draw, facts):
     """A few keys with sensible values, and now and then nonsense in the one or the other."""
     values = _values(facts)
-    policy = {name: draw(values[name]) for name in sorted(draw(st.sets(st.sampled_from(sorted(values)), max_size=7)))}
+    policy = {name: draw(value) for name, value in values.items() if seldom(draw, 40 if name in _OFTEN else 12)}
     policy.setdefault("ollama_require_gpu", False)
     if seldom(draw, 5):
         policy[draw(st.sampled_from(sorted(values)))] = draw(junk)
@@ -290,6 +294,11 @@ def check_plan(facts, engine, gpus, values, plan):
         assert not (lowered and values["vllm_kv_cache_fixed"])
         assert lowered == any(note["rule"] == "kv-lowered" for note in plan["notes"])
         assert memory["limit_mib"] <= room(vllm["cpuset_mems"])
+        # vLLM keeps what it needs on the node of its first thread.
+        mems = parse_cpulist(vllm["cpuset_mems"])
+        first = None if omp["cpus"] is None else parse_cpulist(omp["cpus"])[0]
+        home = next((node_of[core] for core in vllm["cores"] if first in siblings[core]), mems[0])
+        assert memory["limit_mib"] - budget["left_mib"] <= room(str(home if home in mems else mems[0]))
         assert all(memory_of[node] != 0 for node in parse_cpulist(vllm["cpuset_mems"]) if len(memory_of) > 1)
         # Engine.
         version = tuple(int(part) for part in values["vllm_engine_version"].split("+")[0].split("."))

@@ -23,14 +23,15 @@ def container(name, parent=""):
     return {"name": name, "image": "x", "state": "running", "cgroup_parent": parent, "cpuset": "", "compose_project": None}
 
 
-def plan(facts=DOCUMENT, engine=None, gpus=(GPU,), **policy):
-    result = decide(facts, engine, list(gpus), policy)
+def plan(facts=None, engine=None, gpus=(GPU,), **policy):
+    result = decide(facts or DOCUMENT, engine, list(gpus), policy)
     assert not result["violations"], result["violations"]
     return result["plan"]
 
 
-def refuse(facts=DOCUMENT, engine=None, gpus=(GPU,), **policy):
+def refuse(facts=None, engine=None, gpus=(GPU,), **policy):
     """Return the violations by rule; what they call nearest has been tried."""
+    facts = facts or DOCUMENT
     result = decide(facts, engine, list(gpus), policy)
     assert result["plan"] is None and result["notes"] == []
     nearest = {name: value for violation in result["violations"] for name, value in violation["nearest"].items()}
@@ -239,7 +240,7 @@ def test_vllm_picks_its_threads(facts, threads):
 
 def test_offline_isolated_and_forbidden_cpus_go_to_nobody():
     groups = [[0, 8], [1, 9], [2, 10], [3, 11], [4, 12], [5, 13], [6, 14]]
-    found = plan(topology(groups, offline="7,15", isolated="1,9", usable="0,2-6,8,10-13"))
+    found = plan(topology(groups, offline="7,15", isolated="1,9", usable="0-6,8-13"))
     assert found["vllm"]["cpuset"] == "0,2-5,8,10-13" and found["system"]["cpuset"] == "6"
     assert text(found, "unused-cpus") == "Logical CPUs that nobody gets: offline 7,15, isolated 1,9."
     assert "Of core 6 only a part may be used; whoever runs on the siblings 14" in text(found, "partial-cores")
@@ -417,7 +418,7 @@ def test_an_engine_that_is_not_there_is_no_problem():
     ({"cgroup": {"version": 1, "mode": "legacy"}}, None, "exclusive-needs-cgroup-v2"),
     ({"cgroup": {"version": None, "mode": "none"}}, None, "exclusive-needs-cgroup-v2"),
     ({}, dict(ENGINE, cgroup_driver="cgroupfs"), "exclusive-needs-systemd-driver"),
-    ({}, dict(ENGINE, containers=[container("web"), container("vllm"), container("db", "system.slice"), container("own", "own.slice")]), "foreign-containers"),
+    ({}, dict(ENGINE, containers=[container("web"), container("vllm"), container("db", "/docker/x"), container("own", "own.slice")]), "foreign-containers"),
 ])
 def test_exclusive_refused(changes, engine, rule):
     found = refuse(topology(split(8), **changes), engine, isolation="exclusive")
