@@ -149,6 +149,18 @@ table:
   returned: success
   type: list
   elements: str
+plan_table:
+  description: The plan that was judged against, as lines of text for a person; empty for a plan that lacks what they show.
+  returned: success
+  type: list
+  elements: str
+images:
+  description: The image each container runs, with the title that the image gives itself in brackets; empty where there is no container.
+  returned: success
+  type: dict
+  sample:
+    vllm: vllm/vllm-openai-cpu:v0.32.0-x86_64
+    ollama: ollama/ollama:0.32.15
 urls:
   description: The base URL of each service that was checked.
   returned: success
@@ -161,7 +173,7 @@ urls:
 import json
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.erni_ki.inference.plugins.module_utils import _check_api, _docker, _http, _proof
+from ansible_collections.erni_ki.inference.plugins.module_utils import _check_api, _docker, _http, _plan_table, _proof
 
 
 def read_plan(module):
@@ -210,19 +222,35 @@ def apis(module, services):
     return result
 
 
-def inspector(timeout):
-    """Return the function that asks the engine for a container; an engine that is down is an answer."""
+def inspector(timeout, seen):
+    """Return the function that asks the engine for a container and notes it in C(seen); an engine that is down is an answer."""
     client = []
 
     def inspect(name):
         try:
             if not client:
                 client.append(_docker.connect(timeout))
-            return _docker.inspect(client[0], name), None
+            seen[name] = _docker.inspect(client[0], name)
+            return seen[name], None
         except _docker.EngineError as error:
             return None, str(error)
 
     return inspect
+
+
+def plan_table(plan):
+    """Return the plan's own table; a plan made by hand may be judged and lack what the table shows."""
+    try:
+        return _plan_table.table(plan, [])
+    except (KeyError, TypeError):
+        return []
+
+
+def image(attributes):
+    """Return what a container runs, by its tag and by the title the image gives itself."""
+    config = (attributes or {}).get("Config") or {}
+    title = (config.get("Labels") or {}).get("org.opencontainers.image.title")
+    return f"{config.get('Image') or ''} ({title})" if title else config.get("Image") or ""
 
 
 def main():
@@ -251,8 +279,16 @@ def main():
     plan = read_plan(module)
     services = wanted_services(module, plan)
     asked = apis(module, services)
-    checks = _proof.prove(plan, services, asked, inspector(timeout), generate=module.params["generate"])
-    module.exit_json(changed=False, checks=checks, urls={service: asked[service].url for service in services}, **_proof.verdict(checks))
+    seen = {}
+    checks = _proof.prove(plan, services, asked, inspector(timeout, seen), generate=module.params["generate"])
+    module.exit_json(
+        changed=False,
+        checks=checks,
+        plan_table=plan_table(plan),
+        images={service: image(seen.get(plan[service]["container"])) for service in services},
+        urls={service: asked[service].url for service in services},
+        **_proof.verdict(checks),
+    )
 
 
 if __name__ == "__main__":

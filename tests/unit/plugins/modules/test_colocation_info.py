@@ -176,3 +176,13 @@ def test_without_the_sdk(run, host, monkeypatch):
     status, result = run(plan=host.plan)
     assert status == 1
     assert "Failed to import the required Python library (docker)" in result["msg"]
+
+
+def test_the_image_says_what_it_is():
+    assert colocation_info.image({"Config": {"Image": "a:1", "Labels": {"org.opencontainers.image.title": "Stand-in"}}}) == "a:1 (Stand-in)"
+    assert colocation_info.image({"Config": {"Image": "a:1", "Labels": None}}) == "a:1"
+    assert colocation_info.image(None) == ""
+
+
+def test_a_plan_that_lacks_what_its_table_shows_is_judged_all_the_same():
+    assert colocation_info.plan_table({"host": {}}) == []
