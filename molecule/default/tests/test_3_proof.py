@@ -29,9 +29,9 @@ RIGHT = {
 WRONG = {
     "nothing": ({}, set()),
     "container_health": ({"health": ""}, {"container_health"}),
-    "slice": ({"slice": "--cgroup-parent system.slice"}, {"slice", "slice_effective"}),
+    "slice": ({"slice": "--cgroup-parent system.slice"}, {"slice", "slice_effective", "memory_reservation"}),
     "cpuset_effective": ({"cpuset": "--cpuset-cpus 14"}, {"cpuset_effective"}),
-    "memory_limit": ({"memory": "--memory 3072m"}, {"memory_limit"}),
+    "memory_limit": ({"memory": "--memory 3072m", "swap": "--memory-swap 3072m"}, {"memory_limit"}),
     "swap_limit": ({"swap": "--memory-swap 6144m"}, {"swap_limit"}),
     "memory_reservation": ({"reservation": ""}, {"memory_reservation"}),
     "no_gpu_nodes": ({"device": "--device /dev/nvidia0"}, {"no_gpu_nodes", "no_gpu_permission"}),
