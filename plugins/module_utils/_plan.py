@@ -96,6 +96,7 @@ def _assemble(attempt):
     vllm = _plan_vllm(attempt) if attempt.has_vllm else None
     ollama = _plan_ollama(attempt) if attempt.has_ollama else None
     system = format_cpulist(cpus_of(attempt.system))
+    in_slices = [part for part in (vllm, ollama) if part and attempt.keeps_slices()]
     return {
         "schema_version": SCHEMA_VERSION,
         "host": {
@@ -110,7 +111,7 @@ def _assemble(attempt):
         "ollama": ollama,
         "partition": {
             "mode": values["isolation"],
-            "slices": [{"unit": part["slice"], "cpus": part["cpuset"], "mems": part["cpuset_mems"]} for part in (vllm, ollama) if part and part["slice"]],
+            "slices": [{"unit": part["slice"], "cpus": part["cpuset"], "mems": part["cpuset_mems"]} for part in in_slices],
             "fence": {"cpus": system, "units": list(FENCED_UNITS)} if values["isolation"] == "exclusive" else None},
         "notes": attempt.notes,
     }
@@ -121,7 +122,7 @@ def _plan_vllm(attempt):
     kv = sizes.kv_gib * MIB_PER_GIB
     return {
         "container": "vllm",
-        "slice": "erniki-vllm.slice" if attempt.keeps_slices() else None,
+        "slice": "erniki-vllm.slice",
         "cores": [core.index for core in attempt.vllm],
         "cpuset": format_cpulist(attempt.cpuset),
         "cpuset_mems": format_cpulist(attempt.mems),
@@ -145,7 +146,7 @@ def _plan_ollama(attempt):
     gpu = attempt.gpus[0] if attempt.gpus else None
     return {
         "container": "ollama",
-        "slice": "erniki-ollama.slice" if attempt.keeps_slices() else None,
+        "slice": "erniki-ollama.slice",
         "policy": policy if isinstance(policy, str) else format_cpulist(policy),
         "cores": [core.index for core in attempt.ollama],
         "cpuset": format_cpulist(cpus_of(attempt.ollama)),

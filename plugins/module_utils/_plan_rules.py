@@ -145,7 +145,10 @@ class Attempt:
         return sorted(squeezed), sorted(loose)
 
     def keeps_slices(self):
-        """Whether containers can be placed in systemd's slices. A host that does not say is taken for one with systemd."""
+        """Whether systemd keeps the containers' slices; the cgroupfs driver makes plain groups of the same names.
+
+        A host that does not say is taken for one with systemd.
+        """
         return self.host.init_system in (None, "systemd") and self.engine.get("cgroup_driver") != "cgroupfs"
 
     # Memory

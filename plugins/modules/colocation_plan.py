@@ -163,7 +163,7 @@ plan:
           type: str
           sample: vllm
         slice:
-          description: Its systemd slice. V(none) on a host without systemd, or whose engine uses the cgroupfs driver.
+          description: Its systemd slice; a plain cgroup of that name on a host without systemd, or whose engine uses the cgroupfs driver.
           type: str
           sample: erniki-vllm.slice
         cores:
@@ -216,7 +216,7 @@ plan:
           type: str
           sample: ollama
         slice:
-          description: Its systemd slice. V(none) on a host without systemd, or whose engine uses the cgroupfs driver.
+          description: Its systemd slice; a plain cgroup of that name on a host without systemd, or whose engine uses the cgroupfs driver.
           type: str
           sample: erniki-ollama.slice
         policy:
@@ -245,8 +245,8 @@ plan:
           type: dict
     partition:
       description:
-        - How the CPUs are held apart, with C(mode), C(slices) (each with C(unit), C(cpus) and C(mems)), and C(fence),
-          V(none) unless the isolation is V(exclusive). C(fence) has C(cpus), to which the C(units) of everything else are held.
+        - How the CPUs are held apart, with C(mode), C(slices) (each with C(unit), C(cpus) and C(mems); empty where systemd does not keep the
+          containers' cgroups), and C(fence), V(none) unless the isolation is V(exclusive). C(fence) has C(cpus), to which the C(units) of everything else are held.
       type: dict
     notes:
       description: The same as RV(notes).

@@ -345,7 +345,7 @@ def check_plan(facts, engine, gpus, values, plan):
     assert partition["mode"] == plan["isolation"] == values["isolation"]
     assert partition["slices"] == [
         {"unit": f"erniki-{name}.slice", "cpus": plan[name]["cpuset"], "mems": plan[name]["cpuset_mems"]} for name in services if slices]
-    assert all(plan[name]["slice"] == (f"erniki-{name}.slice" if slices else None) for name in services)
+    assert all(plan[name]["slice"] == f"erniki-{name}.slice" for name in services)
     if values["isolation"] == "exclusive":
         assert facts["init_system"] == "systemd" and facts["cgroup"]["version"] == 2
         assert partition["fence"] == {"cpus": system["cpuset"], "units": ["init.scope", "machine.slice", "system.slice", "user.slice"]}

@@ -440,7 +440,7 @@ def test_exclusive_squeezes_when_told_to_and_says_what_it_does_not_reach():
     (DOCUMENT, dict(ENGINE, cgroup_driver="cgroupfs"), 0)])
 def test_no_slices_where_nobody_keeps_them(facts, engine, slices):
     found = plan(facts, engine)
-    assert len(found["partition"]["slices"]) == slices and (found["vllm"]["slice"] is None) == (slices == 0)
+    assert len(found["partition"]["slices"]) == slices and found["vllm"]["slice"] == "erniki-vllm.slice"
 
 
 def test_devices():
