@@ -246,7 +246,8 @@ plan:
     partition:
       description:
         - How the CPUs are held apart, with C(mode), C(slices) (each with C(unit), C(cpus) and C(mems); empty where systemd does not keep the
-          containers' cgroups), and C(fence), V(none) unless the isolation is V(exclusive). C(fence) has C(cpus), to which the C(units) of everything else are held.
+          containers' cgroups), and C(fence), V(none) unless the isolation is V(exclusive). C(fence) has C(cpus), to which the C(units) of
+          everything else are held.
       type: dict
     notes:
       description: The same as RV(notes).
