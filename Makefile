@@ -69,7 +69,7 @@ lock: venv-test ## For maintainers: pin all packages anew
 	@$(PY) tools/lock.py
 
 clean: ## Remove everything that was made here, the sandbox and its cache too
-	@[ ! -x $(PY) ] || [ ! -f tests/sandbox/sandbox.py ] || $(PY) tests/sandbox/sandbox.py down
+	@for machine in .cache/sandbox/vms/*/; do [ ! -d "$$machine" ] || $(PYTHON) tests/sandbox/sandbox.py down --name "$$(basename "$$machine")"; done
 	rm -rf .cache .pytest_cache .hypothesis .ansible erni_ki-inference-*.tar.gz
 
 venv:

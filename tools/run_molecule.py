@@ -57,7 +57,7 @@ def run(scenario, checks):
     )
     start = time.monotonic()
     clock = Clock(start)
-    command = ["molecule", "test", "--scenario-name", scenario]
+    command = ["molecule", "--base-config", "tools/molecule.yml", "test", "--scenario-name", scenario]
     with open(LOGS / f"molecule-{scenario}.log", "w", encoding="utf-8") as log:
         with subprocess.Popen(command, cwd=REPO, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process:
             for line in process.stdout:
