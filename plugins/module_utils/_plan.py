@@ -28,17 +28,44 @@ SCHEMA_VERSION = 1
 _ROUNDS = 8
 
 
-def decide(topology, engine=None, gpus=None, policy=None):
-    """Return C(plan) (None when refused), C(notes), C(violations) and C(table), whatever the arguments hold."""
+def decide(topology, engine=None, gpus=None, policy=None, prefix=""):
+    """Return C(plan) (None when refused), C(notes), C(violations) and C(table), whatever the arguments hold.
+
+    C(prefix) is what the caller's own names have before those of the policy's keys; whatever names one has it too.
+    """
+    named = _Names(policy, prefix)
     facts, bad = _read_facts(topology, engine, gpus)
     if bad:
         _values, violations = read_policy(policy)
-        return _result(None, [], bad + violations)
+        return _result(None, [], [named.violation(one) for one in bad + violations])
     attempt = Attempt(facts, policy).run()
     if not attempt.violations:
+        attempt.notes[:] = [dict(note, text=named.text(note["text"])) for note in attempt.notes]
         return _result(_assemble(attempt), attempt.notes, [])
     _settle(facts, policy, attempt.violations)
-    return _result(None, [], attempt.violations)
+    return _result(None, [], [named.violation(one) for one in attempt.violations])
+
+
+class _Names:
+    """The policy's keys as the caller calls them."""
+
+    def __init__(self, policy, prefix):
+        self._prefix = prefix
+        self._keys = {str(key) for key in policy} | set(POLICY) if isinstance(policy, dict) else set(POLICY)
+        # A word such as "services" is a key only where a value follows.
+        words = (re.escape(key) + ("" if "_" in key else "(?=[:=])") for key in sorted(self._keys, key=len, reverse=True))
+        self._pattern = re.compile(r"(?<![\w-])(?:" + "|".join(words) + r")(?![\w-])")
+
+    def text(self, text):
+        return self._pattern.sub(lambda match: self._prefix + match.group(), text) if self._prefix else text
+
+    def key(self, key):
+        return self._prefix + key if key in self._keys else key
+
+    def violation(self, violation):
+        return dict(
+            violation, option=self.key(violation["option"]), found=self.text(violation["found"]), message=self.text(violation["message"]),
+            nearest={self.key(key): value for key, value in violation["nearest"].items()})
 
 
 def render_plan(plan):
@@ -111,7 +138,9 @@ def _assemble(attempt):
         "ollama": ollama,
         "partition": {
             "mode": values["isolation"],
-            "slices": [{"unit": part["slice"], "cpus": part["cpuset"], "mems": part["cpuset_mems"]} for part in in_slices],
+            "slices": [
+                {"unit": part["slice"], "cpus": part["cpuset"], "mems": part["cpuset_mems"], "memory_low_mib": part["memory"]["reservation_mib"]}
+                for part in in_slices],
             "fence": {"cpus": system, "units": list(FENCED_UNITS)} if values["isolation"] == "exclusive" else None},
         "notes": attempt.notes,
     }

@@ -79,6 +79,10 @@ options:
       - C(allow_squeezing_containers) (bool; default false). Accept that exclusive isolation confines running containers of others to the system's
         CPUs.
     type: dict
+  prefix:
+    description: What stands before the policy's keys where they are set, such as V(plan_); messages, notes and RV(violations[].nearest) name them so.
+    type: str
+    default: ""
   fail_on_violations:
     description:
       - Whether the module fails when a rule is broken. The results are the same either way.
@@ -245,7 +249,7 @@ plan:
           type: dict
     partition:
       description:
-        - How the CPUs are held apart, with C(mode), C(slices) (each with C(unit), C(cpus) and C(mems); empty where systemd does not keep the
+        - How the CPUs are held apart, with C(mode), C(slices) (each with C(unit), C(cpus), C(mems) and C(memory_low_mib); empty where systemd does not keep the
           containers' cgroups), and C(fence), V(none) unless the isolation is V(exclusive). C(fence) has C(cpus), to which the C(units) of
           everything else are held.
       type: dict
@@ -320,12 +324,13 @@ def main():
             "engine": {"type": "dict"},
             "gpus": {"type": "list", "elements": "dict"},
             "policy": {"type": "dict"},
+            "prefix": {"type": "str", "default": ""},
             "fail_on_violations": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
     params = module.params
-    result = decide(params["topology"], params["engine"], params["gpus"], params["policy"])
+    result = decide(params["topology"], params["engine"], params["gpus"], params["policy"], params["prefix"])
     result["plan_text"] = None if result["plan"] is None else render_plan(result["plan"])
     if result["violations"] and params["fail_on_violations"]:
         module.fail_json(msg="\n".join(result["table"]), **result)

@@ -79,7 +79,8 @@ def test_the_document_on_split_numbering():
         "partition": {
             "mode": "exclusive",
             "slices": [
-                {"unit": "erniki-vllm.slice", "cpus": "0-6,8-14", "mems": "0"}, {"unit": "erniki-ollama.slice", "cpus": "7,15", "mems": "0"}],
+                {"unit": "erniki-vllm.slice", "cpus": "0-6,8-14", "mems": "0", "memory_low_mib": 2048},
+                {"unit": "erniki-ollama.slice", "cpus": "7,15", "mems": "0", "memory_low_mib": 1024}],
             "fence": {"cpus": "7,15", "units": ["init.scope", "machine.slice", "system.slice", "user.slice"]}},
     }
 
@@ -565,3 +566,23 @@ def test_the_file_is_the_same_whatever_the_order():
 def test_the_file_keeps_texts_that_look_like_lists():
     strange = {"notes": [{"rule": "x", "text": "[\n 1,\n 2\n]"}], "cores": [], "nodes": [5]}
     assert json.loads(render_plan(strange)) == strange
+
+
+# The names of the keys, as the caller knows them
+
+
+def test_a_prefix_names_the_keys_as_the_caller_does_and_decides_nothing():
+    bare, named = decide(DOCUMENT, None, [GPU], {}), decide(DOCUMENT, None, [GPU], {}, "plan_")
+    assert "Set vllm_weights_mib to" in text(bare, "weights-unknown") and "Set plan_vllm_weights_mib to" in text(named, "weights-unknown")
+    assert "Each service is held" in text(named, "fenced") and "plan_isolation: exclusive" in text(named, "fenced")
+    assert dict(bare["plan"], notes=None) == dict(named["plan"], notes=None) and named["plan"]["notes"] == named["notes"]
+
+
+def test_a_refusal_names_the_keys_with_their_prefix():
+    result = decide(DOCUMENT, None, [GPU], {"vllm_kv_cache_gib": 8, "vllm_kv_cache_fixed": True, "vlm_cores": "0-6"}, "plan_")
+    unknown, kv = result["violations"]
+    assert unknown["option"] == "plan_vlm_cores" and unknown["nearest"] == {"plan_vlm_cores": None, "plan_vllm_cores": "0-6"}
+    assert kv["option"] == "plan_vllm_kv_cache_gib" and all(key.startswith("plan_vllm_") for key in kv["nearest"])
+    shown = "\n".join(result["table"])
+    assert "plan_vlm_cores" in shown and "plan_plan_" not in shown
+    assert decide({}, None, [], {}, "plan_")["violations"][0]["option"] == "topology"
