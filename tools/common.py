@@ -211,6 +211,7 @@ class Checks:
         RESULTS.mkdir(parents=True, exist_ok=True)
         ElementTree.ElementTree(self.suite).write(RESULTS / f"{self.step}.xml", encoding="utf-8", xml_declaration=True)
         if self.failed:
-            sys.exit(f"{self.step}: {len(self.failed)} of {len(self.suite)} failed: {', '.join(self.failed)}")
+            more = f" and {len(self.failed) - 8} more" if len(self.failed) > 8 else ""
+            sys.exit(f"{self.step}: {len(self.failed)} of {len(self.suite)} failed: {', '.join(self.failed[:8])}{more}")
         say(f"{self.step}: nothing failed of {len(self.suite)}")
         sys.exit(0 if len(self.suite) else 5)
