@@ -16,7 +16,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from sandbox_lib import disk, host, images, vm  # noqa: E402  (the path comes first)
+from sandbox_lib import disk, emulator, host, images, vm  # noqa: E402  (the path comes first)
 from sandbox_lib.common import (  # noqa: E402
     SandboxError, cache_dir, environment_int, lock, remove_tree, say, stop_on_signals, write_private)
 
@@ -36,6 +36,7 @@ def prepare(cache, mode=None):
         mode = mode or images.choose_mode(cache)
         download = images.start_wheels(cache) if mode == "local" and not images.is_there(cache) else None
         try:
+            qemu = emulator.ensure(cache)
             base = disk.ensure_base(cache)
             containers = images.ensure(cache, mode, download)
         finally:
@@ -44,7 +45,7 @@ def prepare(cache, mode=None):
         model = images.model_folder(cache)
         disk.prune(cache, "base", base.name)
         disk.prune(cache, "images", containers.name)
-    return base, containers, model, mode
+    return qemu, base, containers, model, mode
 
 
 def wanted_shape(options):
@@ -66,6 +67,12 @@ def check_kept(machine, options, cache):
         say(f"machine {machine.name}: what it was made from has changed since; it is kept as it is. For a new one: make destroy")
 
 
+def kept_emulator(cache):
+    with lock(cache / "lock", "the sandbox's cache"):
+        host.ensure_tools(host.MACHINE_TOOLS, cache / "log" / "apt.log")
+        return emulator.ensure(cache)
+
+
 def do_up(cache, options):
     shape = wanted_shape(options)
     host.check_machine()
@@ -73,20 +80,21 @@ def do_up(cache, options):
     with lock(machine.lock_file, f"the machine {options.name}"):
         usable = machine.is_usable()
         if usable:
-            host.ensure_tools(host.MACHINE_TOOLS, cache / "log" / "apt.log")
             check_kept(machine, options, cache)
         else:
-            base, containers, model, mode = prepare(cache)
+            qemu, base, containers, model, mode = prepare(cache)
             if machine.folder.exists():
                 say(f"machine {options.name}: an unfinished one is there; it is made anew")
                 machine.destroy()
-            machine.create(base, containers, shape, mode)
+            machine.create(qemu, base, containers, shape, mode)
             write_private(machine.folder / "vars.json", json.dumps(images.variables(mode), indent=1) + "\n")
         if machine.pid():
             say(f"machine {options.name}: already running")
             machine.write_ssh()
         else:
-            machine.start()
+            if usable:
+                qemu = kept_emulator(cache)
+            machine.start(qemu)
         machine.wait_until_up()
         if not usable:
             machine.copy_in(model, vm.MODEL)

@@ -9,9 +9,8 @@ import json
 import os
 import pathlib
 import shutil
-import subprocess
 
-from sandbox_lib import host
+from sandbox_lib import debian, host
 from sandbox_lib.common import SANDBOX, SandboxError, input_hash, need_space, remove_tree, run, step
 
 SUITE = "trixie"
@@ -40,8 +39,8 @@ def base_name(cache):
     """What the base disk is built from decides its name."""
     here = SANDBOX / "sandbox_lib"
     return input_hash(
-        [here / "disk.py", here / "host.py", SANDBOX / "rootfs", SANDBOX / "base-packages.txt"],
-        [SUITE, json.dumps(host.reach(SUITE)), ensure_key(cache).with_suffix(".pub").read_text(encoding="utf-8")])
+        [here / "disk.py", here / "debian.py", SANDBOX / "rootfs", SANDBOX / "base-packages.txt"],
+        [SUITE, json.dumps(debian.reach(SUITE)), ensure_key(cache).with_suffix(".pub").read_text(encoding="utf-8")])
 
 
 def is_complete(folder):
@@ -80,8 +79,8 @@ def _install(cache, root, log):
     modules = "/usr/share/initramfs-tools/modules.d/sandbox"
     early = (f'mkdir -p "$1/etc/initramfs-tools/conf.d" "$1{os.path.dirname(modules)}" && echo MODULES=list > "$1/etc/initramfs-tools/conf.d/sandbox" '
              f'&& echo {" ".join(MODULES)} | tr " " "\\n" > "$1{modules}"')
-    host.mmdebstrap(SUITE, root, read_packages(SANDBOX / "base-packages.txt"), log, extra=[f"--essential-hook={early}"])
-    host.add_certificates(root, log)
+    debian.mmdebstrap(SUITE, root, read_packages(SANDBOX / "base-packages.txt"), log, extra=[f"--essential-hook={early}"])
+    debian.add_certificates(root, log)
     for source in sorted((SANDBOX / "rootfs").rglob("*")):
         if source.is_file():
             target = root / source.relative_to(SANDBOX / "rootfs")
@@ -138,8 +137,3 @@ def prune(cache, kind, keep):
     for folder in (cache / kind).glob("*"):
         if folder.name not in used:
             remove_tree(folder)
-
-
-def create_overlay(backing, overlay):
-    """A thin disk over a built one; the built one is never written to."""
-    subprocess.run([host.tool("qemu-img"), "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(backing), str(overlay)], check=True)

