@@ -17,8 +17,8 @@ from xml.etree import ElementTree
 
 from common import CACHE, LOGS, REPO, RESULTS, Checks, duration, environment, record, say
 
-# Molecule says "INFO     default ➜ converge: Executing" before an action; colours and older arrows are taken as they come.
-ACTION = re.compile(r"(?:^|\s)(?P<scenario>[\w-]+)\s*(?:➜|>)\s*(?P<action>[a-z_]+):\s*(?P<what>Executing|Executed|Starting|Completed)")
+# Molecule says "INFO     default ➜ converge: Executing" before an action, and more after the word for parts of one.
+ACTION = re.compile(r"(?:^|\s)[\w-]+ ➜ (?P<action>[a-z_]+): Executing\s*$")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -31,7 +31,7 @@ class Clock:
 
     def read(self, line, now):
         found = ACTION.search(COLOUR.sub("", line))
-        if found and found["what"] in ("Executing", "Starting"):
+        if found:
             self.close(now)
             self.actions.append([found["action"], None])
             self.since = now
