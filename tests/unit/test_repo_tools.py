@@ -272,7 +272,8 @@ def test_molecule_clock(tool):
     clock = tool("run_molecule").Clock(0)
     lines = [
         (1, "\x1b[36mINFO    \x1b[0m \x1b[32mdefault\x1b[0m ➜ \x1b[33mcreate\x1b[0m: \x1b[36mExecuting\x1b[0m"),
-        (2, "TASK [create: Executing nothing]"), (3, "INFO     default ➜ create: Executing Testinfra tests found in tests/..."), (5, "INFO     default ➜ create: Executed: Successful"), (6, "INFO     default ➜ converge: Executing"),
+        (2, "TASK [create: Executing nothing]"), (3, "INFO     default ➜ create: Executing Testinfra tests found in tests/..."),
+        (5, "INFO     default ➜ create: Executed: Successful"), (6, "INFO     default ➜ converge: Executing"),
     ]
     assert [clock.read(line, now) for now, line in lines] == ["create", None, None, None, "converge"]
     clock.close(10)
