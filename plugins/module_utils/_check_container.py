@@ -214,7 +214,10 @@ def omp_threads(subject):
 
 
 def omp_env(subject):
-    """The three variables, as the kernel shows them for the engine's process: an exec would show those of the exec'd."""
+    """The three variables, as the kernel shows them for the container's first process: an exec would show those of the exec'd.
+
+    The engine and its workers inherit them and then write their titles over the place where the kernel would show theirs.
+    """
     wanted = {
         "VLLM_CPU_OMP_THREADS_BIND": str(subject.wanted["omp"]["bind"]),
         "VLLM_CPU_NUM_OF_RESERVED_CPU": str(subject.wanted["omp"]["reserved_cpus"]),
@@ -222,7 +225,7 @@ def omp_env(subject):
     }
     hint = "A variable set in a shell does not reach a running container; change the plan's variables and run the playbook."
     with Check("omp_env", subject.service, _assignments(wanted), "/proc/PID/environ", hint) as check:
-        _environment(check, subject, lambda: [process.pid for process in workers(subject)] or [subject.pid], wanted)
+        _environment(check, subject, lambda: [subject.pid], wanted)
     return check.result()
 
 

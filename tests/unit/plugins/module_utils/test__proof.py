@@ -187,9 +187,9 @@ WRONG = {
     "omp_threads: on a sibling": (bound_elsewhere, "omp_threads", "none on 2; not planned: 9"),
     "omp_threads: a second one": (lambda host: host.thread(1020, 1030, "VLLM::Worker", "8"), "omp_threads", "not planned: 8"),
     "omp_threads: roams": (lambda host: host.thread(1020, 1023, "VLLM::Worker", "0-6,8-14"), "omp_threads", "none on 2"),
-    "omp_env: other value": (lambda host: host.environ(1020, dict(VLLM_ENV, VLLM_CPU_OMP_THREADS_BIND="auto")), "omp_env",
-                             "process 1020: VLLM_CPU_OMP_THREADS_BIND=auto"),
-    "omp_env: not set": (lambda host: host.environ(1020, {}), "omp_env", "process 1020: VLLM_CPU_KVCACHE_SPACE is not set"),
+    "omp_env: other value": (lambda host: host.environ(1000, dict(VLLM_ENV, VLLM_CPU_OMP_THREADS_BIND="auto")), "omp_env",
+                             "process 1000: VLLM_CPU_OMP_THREADS_BIND=auto"),
+    "omp_env: not set": (lambda host: host.environ(1000, {}), "omp_env", "process 1000: VLLM_CPU_KVCACHE_SPACE is not set"),
     "memory_limit": (limits("memory.max", "memory.limit_in_bytes", f"{8192 * MIB}\n"), ("memory_limit", "swap_limit"), "8192 MiB"),
     "memory_limit: none": (limits("memory.max", "memory.limit_in_bytes", "max\n", "9223372036854771712\n"), ("memory_limit", "swap_limit"), "no limit"),
     "memory_limit: odd": (limits("memory.max", "memory.limit_in_bytes", f"{6144 * MIB + 4096}\n"), ("memory_limit", "swap_limit"),
@@ -467,12 +467,19 @@ def test_nothing_is_bound(host, prove):
     checks = prove(host)
     assert failed(checks) == {("vllm", "omp_threads")}
     assert one(checks, "vllm", "omp_threads")["found"] == "no thread is bound to a CPU of its own"
-    # Without a worker the environment is that of the first process.
+
+
+def test_the_engine_writes_its_title_over_its_environment(host, prove):
+    """Seen with vLLM 0.32: VLLM::EngineCore and VLLM::Worker show none of the variables they inherited."""
+    host.environ(1010, {})
+    host.environ(1020, {})
+    checks = prove(host)
+    assert failed(checks) == set()
     assert one(checks, "vllm", "omp_env")["evidence"] == "/proc/1000/environ"
 
 
 def test_environments_that_end_while_they_are_read(host, prove):
-    host.remove("/proc/1020/environ")
+    host.remove("/proc/1000/environ")
     assert one(prove(host), "vllm", "omp_env")["found"] == "the processes ended while they were read"
 
 
@@ -480,7 +487,7 @@ def test_an_environment_that_may_not_be_read(host, prove, monkeypatch):
     def refuse(root, pid):
         raise _procs.Unreadable(f"/proc/{pid}/environ", "Permission denied; run with become: true")
     monkeypatch.setattr(_procs, "read_environ", refuse)
-    assert one(prove(host), "vllm", "omp_env")["found"] == "/proc/1020/environ: Permission denied; run with become: true"
+    assert one(prove(host), "vllm", "omp_env")["found"] == "/proc/1000/environ: Permission denied; run with become: true"
 
 
 # ---- memory
