@@ -2,10 +2,12 @@
 # Copyright (c) 2026, the erni_ki.inference team
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every test that runs a module to its end also compares what it returned with its RETURN documentation."""
+"""How the tests hand a module its arguments; each that runs one to its end also compares what it returned with RETURN."""
 from __future__ import annotations
 
+import json
 import sys
+from unittest import mock
 
 import pytest
 from ansible.module_utils import basic
@@ -19,6 +21,17 @@ def documentation():
     while frame and not ("RETURN" in frame.f_globals and "DOCUMENTATION" in frame.f_globals):
         frame = frame.f_back
     return frame.f_globals["RETURN"] if frame else None
+
+
+@pytest.fixture(name="module_arguments")
+def module_arguments_fixture():
+    """Return a function of arguments; it makes a context in which a module finds them."""
+    try:
+        from ansible.module_utils.testing import patch_module_args
+    except ImportError:
+        # ansible-core before 2.19
+        return lambda arguments: mock.patch.object(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode())
+    return patch_module_args
 
 
 @pytest.fixture(autouse=True)

@@ -5,12 +5,10 @@
 """The module around the proof: where the plan comes from, what is refused, and the shape of the verdict."""
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 
 import pytest
-from ansible.module_utils import basic
 
 from ansible_collections.erni_ki.inference.plugins.module_utils import _check, _docker, _proof
 from ansible_collections.erni_ki.inference.plugins.modules import colocation_info
@@ -41,7 +39,7 @@ def host_fixture(tmp_path, services, monkeypatch):
 
 
 @pytest.fixture(name="run")
-def run_fixture(capsys, monkeypatch, tmp_path, services):
+def run_fixture(capsys, module_arguments, tmp_path, services):
     plan = tmp_path / "plan.json"
     key = tmp_path / "key"
     key.write_text(KEY, encoding="utf-8")
@@ -51,14 +49,7 @@ def run_fixture(capsys, monkeypatch, tmp_path, services):
             "plan_path": str(plan), "vllm_url": services.url + "/", "ollama_url": services.url, "vllm_api_key_file": str(key), "timeout": 10, **params,
             "_ansible_check_mode": check,
         }
-        try:
-            from ansible.module_utils.testing import patch_module_args
-            patched = patch_module_args(arguments)
-        except ImportError:
-            # ansible-core before 2.18
-            monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode())
-            patched = contextlib.nullcontext()
-        with patched, pytest.raises(SystemExit) as ending:
+        with module_arguments(arguments), pytest.raises(SystemExit) as ending:
             colocation_info.main()
         return ending.value.code, json.loads(capsys.readouterr().out)
     run.plan = plan

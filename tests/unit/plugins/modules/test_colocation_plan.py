@@ -8,7 +8,6 @@ import json
 
 import pytest
 import yaml
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.erni_ki.inference.plugins.module_utils._plan import render_plan
 from ansible_collections.erni_ki.inference.plugins.module_utils._policy import POLICY, describe
@@ -18,12 +17,16 @@ from ansible_collections.erni_ki.inference.tests.unit.plugins.plan_strategies im
 HOST = topology(split(8))
 
 
-def run(capfd, **arguments):
-    with patch_module_args(arguments), pytest.raises(SystemExit) as ended:
-        colocation_plan.main()
-    result = json.loads(capfd.readouterr().out)
-    assert bool(ended.value.code) == bool(result.get("failed"))
-    return result
+@pytest.fixture(name="run")
+def run_fixture(capfd, module_arguments):
+    """Run the module with arguments; return its result."""
+    def run(**arguments):
+        with module_arguments(arguments), pytest.raises(SystemExit) as ended:
+            colocation_plan.main()
+        result = json.loads(capfd.readouterr().out)
+        assert bool(ended.value.code) == bool(result.get("failed"))
+        return result
+    return run
 
 
 @pytest.mark.parametrize("arguments, failed, rules", [
@@ -36,11 +39,12 @@ def run(capfd, **arguments):
     ({"gpus": [GPU], "topology": {"cores": "none"}}, True, ["facts"]),
     ({"gpus": [{}]}, True, ["facts"]),
 ])
-def test_plans_and_refusals(capfd, arguments, failed, rules):
+def test_plans_and_refusals(run, arguments, failed, rules):
     arguments = dict({"topology": HOST}, **arguments)
-    checked = run(capfd, _ansible_check_mode=True, **arguments)
-    result = run(capfd, **arguments)
-    checked.pop("invocation"), result.pop("invocation")
+    checked = run(_ansible_check_mode=True, **arguments)
+    result = run(**arguments)
+    checked.pop("invocation", None)
+    result.pop("invocation", None)
     assert checked == result
     assert bool(result.get("failed")) == failed and not result.get("changed")
     assert [item["rule"] for item in result["violations"]] == rules
@@ -50,15 +54,15 @@ def test_plans_and_refusals(capfd, arguments, failed, rules):
     else:
         assert result["plan_text"] == render_plan(result["plan"])
     # The same, without the failure.
-    quiet = run(capfd, fail_on_violations=False, **arguments)
+    quiet = run(fail_on_violations=False, **arguments)
     assert not quiet.get("failed") and quiet["changed"] is False
     assert {key: quiet[key] for key in ("plan", "plan_text", "notes", "violations", "table")} == {
         key: result[key] for key in ("plan", "plan_text", "notes", "violations", "table")}
 
 
-def test_arguments_that_ansible_refuses_itself(capfd):
-    assert "topology" in run(capfd)["msg"]
-    assert "gpus" in run(capfd, topology=HOST, gpus=["x"])["msg"]
+def test_arguments_that_ansible_refuses_itself(run):
+    assert "topology" in run()["msg"]
+    assert "gpus" in run(topology=HOST, gpus=["x"])["msg"]
 
 
 def test_every_key_of_the_policy_is_described():
@@ -83,7 +87,7 @@ def shape(contains, value, name):
 
 @pytest.mark.parametrize("arguments", [
     {"gpus": [GPU]}, {"gpus": [GPU], "policy": {"isolation": "exclusive", "vllm_omp": "auto"}}, {"policy": {"services": "vllm"}}, {"policy": {"x": 1}}])
-def test_results_are_as_documented(capfd, arguments):
-    result = run(capfd, topology=HOST, fail_on_violations=False, **arguments)
+def test_results_are_as_documented(run, arguments):
+    result = run(topology=HOST, fail_on_violations=False, **arguments)
     documented = yaml.safe_load(colocation_plan.RETURN)
     shape(documented, {key: value for key, value in result.items() if key not in ("changed", "invocation")}, "result")

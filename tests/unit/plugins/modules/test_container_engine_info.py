@@ -5,12 +5,10 @@
 """The module on a host with programs of ours in PATH, and on one with none."""
 from __future__ import annotations
 
-import contextlib
 import json
 
 import pytest
 import yaml
-from ansible.module_utils import basic
 
 from ansible_collections.erni_ki.inference.plugins.module_utils import _engine
 from ansible_collections.erni_ki.inference.plugins.modules import container_engine_info
@@ -27,20 +25,13 @@ esac
 
 
 @pytest.fixture(name="run")
-def run_fixture(capsys, monkeypatch, tmp_path):
+def run_fixture(capsys, module_arguments, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(_engine.find_program, "__defaults__", (None, ()))
 
     def run(check=False, **params):
         arguments = {**params, "_ansible_check_mode": check}
-        try:
-            from ansible.module_utils.testing import patch_module_args
-            patched = patch_module_args(arguments)
-        except ImportError:
-            # ansible-core before 2.18
-            monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode())
-            patched = contextlib.nullcontext()
-        with patched, pytest.raises(SystemExit) as ending:
+        with module_arguments(arguments), pytest.raises(SystemExit) as ending:
             container_engine_info.main()
         return ending.value.code, json.loads(capsys.readouterr().out)
     return run

@@ -9,7 +9,6 @@ import os
 
 import pytest
 from ansible.module_utils import basic
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.erni_ki.inference.plugins.module_utils import _partition
 from ansible_collections.erni_ki.inference.plugins.modules import cpu_partition
 
@@ -45,20 +44,25 @@ def fixture_host(tmp_path, monkeypatch):
     return units, calls
 
 
-def run(capfd, **arguments):
-    with patch_module_args(arguments), pytest.raises(SystemExit):
-        cpu_partition.main()
-    return json.loads(capfd.readouterr().out)
+@pytest.fixture(name="run")
+def run_fixture(capfd, module_arguments):
+    """Run the module with arguments; return its result."""
+    def run(**arguments):
+        with module_arguments(arguments), pytest.raises(SystemExit):
+            cpu_partition.main()
+        return json.loads(capfd.readouterr().out)
+    return run
 
 
-def test_create_is_the_same_in_check_mode_and_changes_nothing_there(host, capfd):
+def test_create_is_the_same_in_check_mode_and_changes_nothing_there(host, run):
     units, calls = host
-    checked = run(capfd, partition=PLAN, _ansible_check_mode=True)
+    checked = run(partition=PLAN, _ansible_check_mode=True)
     assert checked["changed"] and not list(units.iterdir()) and not calls
-    real = run(capfd, partition=PLAN)
+    real = run(partition=PLAN)
     assert checked.pop("effective") == {"erniki-vllm.slice": None, "system.slice": "0-7"}
     assert real.pop("effective") == {"erniki-vllm.slice": None, "system.slice": "7"}
-    checked.pop("invocation"), real.pop("invocation")
+    checked.pop("invocation", None)
+    real.pop("invocation", None)
     assert checked == real
     assert real["written"] == [str(units / "erniki-vllm.slice"), str(units / "system.slice.d" / "50-erni-ki.conf")]
     # The slice has no cgroup yet; only the unit that has one is told at once.
@@ -66,49 +70,49 @@ def test_create_is_the_same_in_check_mode_and_changes_nothing_there(host, capfd)
     assert not list((units.parent / "run").iterdir())
 
 
-def test_second_run_changes_nothing(host, capfd):
-    run(capfd, partition=PLAN)
+def test_second_run_changes_nothing(host, run):
+    run(partition=PLAN)
     host[1].clear()
-    again = run(capfd, partition=PLAN)
+    again = run(partition=PLAN)
     assert not again["changed"] and not host[1] and again["diff"]["before"] == again["diff"]["after"]
 
 
-def test_a_fence_that_is_gone_is_taken_away_at_once(host, capfd):
+def test_a_fence_that_is_gone_is_taken_away_at_once(host, run):
     units, calls = host
-    run(capfd, partition=PLAN)
+    run(partition=PLAN)
     calls.clear()
-    result = run(capfd, partition=dict(PLAN, fence=None))
+    result = run(partition=dict(PLAN, fence=None))
     assert result["removed"] == [str(units / "system.slice.d" / "50-erni-ki.conf")] and result["written"] == []
     assert not (units / "system.slice.d").exists()
     assert calls == [["set-property", "--runtime", "system.slice", "AllowedCPUs="], ["daemon-reload"]]
 
 
-def test_what_somebody_changed_by_hand_is_put_right(host, capfd):
+def test_what_somebody_changed_by_hand_is_put_right(host, run):
     units, calls = host
-    run(capfd, partition=PLAN)
+    run(partition=PLAN)
     calls.clear()
     (units.parent / "cgroup" / "system.slice" / "cpuset.cpus.effective").write_text("0-7")
-    result = run(capfd, partition=PLAN)
+    result = run(partition=PLAN)
     assert result["changed"] and result["drifted"] == ["system.slice"] and result["written"] == []
     assert calls == [["set-property", "--runtime", "system.slice", "AllowedCPUs=7"], ["daemon-reload"]]
 
 
-def test_absent_removes_ours_and_leaves_theirs(host, capfd):
+def test_absent_removes_ours_and_leaves_theirs(host, run):
     units, dummy = host
-    run(capfd, partition=PLAN)
+    run(partition=PLAN)
     (units / "system.slice.d" / "theirs.conf").write_text("[Slice]\n")
-    assert run(capfd, state="absent")["changed"]
+    assert run(state="absent")["changed"]
     assert [str(path.relative_to(units)) for path in units.rglob("*") if path.is_file()] == ["system.slice.d/theirs.conf"]
-    assert not run(capfd, state="absent")["changed"]
+    assert not run(state="absent")["changed"]
 
 
 @pytest.mark.parametrize("partition", [{"slices": [{"unit": "erniki-vllm.slice"}]}, {"slices": ["text"]}, {"fence": "text"}])
-def test_a_partition_that_is_none_is_refused(host, capfd, partition):
-    result = run(capfd, partition=partition)
+def test_a_partition_that_is_none_is_refused(host, run, partition):
+    result = run(partition=partition)
     assert result["failed"] and "plan_decided['partition']" in result["msg"] and not host[1]
 
 
-def test_what_systemctl_says_reaches_the_user(host, capfd, monkeypatch):
+def test_what_systemctl_says_reaches_the_user(host, run, monkeypatch):
     monkeypatch.setenv("SYSTEMCTL_FAILS", "1")
-    result = run(capfd, partition=PLAN)
+    result = run(partition=PLAN)
     assert result["failed"] and result["msg"] == "`systemctl set-property --runtime system.slice AllowedCPUs=7` ended with 1: no bus"

@@ -5,7 +5,6 @@
 """The module against real files: what it changes, what it leaves, and that check mode tells the same."""
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import stat
@@ -31,7 +30,7 @@ echo "configuration OK"
 
 
 @pytest.fixture(name="run")
-def run_fixture(capsys, monkeypatch, tmp_path):
+def run_fixture(capsys, module_arguments, monkeypatch, tmp_path):
     """Run the module with arguments on tmp_path/etc/daemon.json; return its exit status and its result."""
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -41,14 +40,7 @@ def run_fixture(capsys, monkeypatch, tmp_path):
 
     def run(check=False, **params):
         arguments = {"path": str(tmp_path / "etc" / "daemon.json"), **params, "_ansible_check_mode": check, "_ansible_diff": True}
-        try:
-            from ansible.module_utils.testing import patch_module_args
-            patched = patch_module_args(arguments)
-        except ImportError:
-            # ansible-core before 2.18
-            monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode())
-            patched = contextlib.nullcontext()
-        with patched, pytest.raises(SystemExit) as ending:
+        with module_arguments(arguments), pytest.raises(SystemExit) as ending:
             docker_daemon_config.main()
         return ending.value.code, json.loads(capsys.readouterr().out)
     return run
@@ -104,8 +96,8 @@ def test_check_and_real_result_agree(run, file, arguments, text, expected):
     status, result = run(**arguments)
     assert status == 0
     assert (file.read_text(encoding="utf-8") if file.exists() else None) == text
-    checked.pop("invocation")
-    result.pop("invocation")
+    checked.pop("invocation", None)
+    result.pop("invocation", None)
     assert checked == result
     assert {key: result[key] for key in expected} == expected
     if text is not None:

@@ -5,7 +5,6 @@
 """The module against a running stand-in, and against servers that are not Ollama."""
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -46,18 +45,11 @@ def logged_fixture(monkeypatch):
 
 
 @pytest.fixture(name="run")
-def run_fixture(capsys, monkeypatch, logged):
+def run_fixture(capsys, module_arguments, logged):
     """Run the module; return its result."""
     def run(check=False, **params):
         arguments = {**params, "_ansible_check_mode": check, "_ansible_diff": True}
-        try:
-            from ansible.module_utils.testing import patch_module_args
-            patched = patch_module_args(arguments)
-        except ImportError:
-            # ansible-core before 2.18
-            monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode())
-            patched = contextlib.nullcontext()
-        with patched, pytest.raises(SystemExit) as ending:
+        with module_arguments(arguments), pytest.raises(SystemExit) as ending:
             ollama_model.main()
         result = json.loads(capsys.readouterr().out)
         assert bool(result.get("failed")) == (ending.value.code != 0)
