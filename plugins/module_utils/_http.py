@@ -99,7 +99,9 @@ def _resolve(host, port, deadline):
     return addresses
 
 
-class _Connection(http.client.HTTPConnection):
+class Connection(http.client.HTTPConnection):
+    """A connection that ends at its deadline, however slowly the answer drips."""
+
     def __init__(self, host, port, deadline):
         super().__init__(host, port)
         self.deadline = deadline
@@ -137,7 +139,7 @@ def exchange(base, path, body=None, headers=None, timeout=30.0, max_body=MAX_BOD
     """GET, or POST the body as JSON, and return the Answer; HttpError when there is none by the deadline."""
     host, port, prefix = split_url(base)
     deadline = time.monotonic() + timeout
-    connection = _Connection(host, port, deadline)
+    connection = Connection(host, port, deadline)
     got = 0
     try:
         data = None if body is None else json.dumps(body).encode("utf-8")

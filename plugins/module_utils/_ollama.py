@@ -322,7 +322,7 @@ class Client:
         except _http.HttpError as error:
             raise OllamaError(str(error)) from error
         # One deadline for all that is read from it, however slowly it drips.
-        connection = _http._Connection(host, port, time.monotonic() + self._left())   # pylint: disable=protected-access
+        connection = _http.Connection(host, port, time.monotonic() + self._left())
         try:
             connection.request(method, prefix + path, body=json.dumps(body).encode("utf-8"), headers={"Content-Type": "application/json"})
             yield connection.getresponse()
