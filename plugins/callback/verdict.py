@@ -55,7 +55,11 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_task_start(self, task, is_conditional):
         self._display.display(f"  {time.strftime('%H:%M:%S')}, {duration(time.monotonic() - self._start)} since the start")
 
-    v2_playbook_on_handler_task_start = v2_playbook_on_cleanup_task_start = lambda self, task: self.v2_playbook_on_task_start(task, False)
+    def v2_playbook_on_handler_task_start(self, task):
+        self.v2_playbook_on_task_start(task, False)
+
+    def v2_playbook_on_cleanup_task_start(self, task):
+        self.v2_playbook_on_task_start(task, False)
 
     def v2_runner_on_ok(self, result):
         self._remember(result)
