@@ -22,7 +22,8 @@ INVENTORY = REPO / "inventory" / "sandbox"
 FINGERPRINT = r"""
 find /etc /opt /srv /usr/local /var/lib/erni-ki -xdev -printf '%p %y %m %U %s %T@\n' 2>/dev/null | grep -v '^/etc /\?d\|^/etc/mtab' | sort
 dpkg-query -W
-systemctl list-units --type=service,slice,scope --state=running,active --plain --no-legend | awk '{print $1}' | grep -v '^session\|^user\|^run-\|systemd-\(tmpfiles-clean\|timedated\|hostnamed\)\|apt-daily\|dpkg-db' | sort
+systemctl list-units --type=service,slice,scope --state=running,active --plain --no-legend |
+    awk '{print $1}' | grep -v '^session\|^user\|^run-' | grep -v 'systemd-\(tmpfiles-clean\|timedated\|hostnamed\)\|apt-daily\|dpkg-db' | sort
 docker ps -a --no-trunc --format '{{.ID}} {{.Names}} {{.Image}}' | sort
 docker inspect --format '{{.Name}} {{.State.StartedAt}} {{.HostConfig.CpusetCpus}} {{.HostConfig.Memory}}' $(docker ps -aq) | sort
 head /sys/fs/cgroup/*/cpuset.cpus.effective
@@ -57,9 +58,10 @@ def prove():
     """The result of colocation_info on the machine under test."""
     def run(**options):
         done = ansible("ansible", "-i", str(INVENTORY), "inference", "-m", "erni_ki.inference.colocation_info", "-a", json.dumps(options),
-                       ANSIBLE_LOAD_CALLBACK_PLUGINS="1", ANSIBLE_STDOUT_CALLBACK="ansible.posix.json", ANSIBLE_CALLBACKS_ENABLED="")
+                       ANSIBLE_LOAD_CALLBACK_PLUGINS="1", ANSIBLE_STDOUT_CALLBACK="ansible.posix.json")
         assert done.code == 0, done.text
-        played = json.loads(done.text[done.text.index("{"):])
+        # Lines of another callback stand before and behind.
+        played = json.JSONDecoder().raw_decode(done.text[done.text.index("{"):])[0]
         return next(iter(played["plays"][0]["tasks"][0]["hosts"].values()))
     return run
 

@@ -87,7 +87,8 @@ def test_a_container_wrong_in_one_thing(twin, prove, changes, expected):
 def test_restart_count(twin, prove):
     twin()
     twin.sh("kill -9 $(docker inspect --format '{{.State.Pid}}' ollama); "
-            "for n in $(seq 300); do [ \"$(docker inspect --format '{{.RestartCount}}{{.State.Health.Status}}' ollama)\" = 1healthy ] && exit; sleep 1; done; exit 1")
+            "for n in $(seq 300); do "
+            "[ \"$(docker inspect --format '{{.RestartCount}}{{.State.Health.Status}}' ollama)\" = 1healthy ] && exit; sleep 1; done; exit 1")
     assert failed(prove(services=["ollama"], timeout=60), "ollama") == {"restart_count"}
 
 

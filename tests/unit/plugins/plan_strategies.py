@@ -344,7 +344,8 @@ def check_plan(facts, engine, gpus, values, plan):
     partition, slices = plan["partition"], facts["init_system"] in (None, "systemd") and (engine or {}).get("cgroup_driver") != "cgroupfs"
     assert partition["mode"] == plan["isolation"] == values["isolation"]
     assert partition["slices"] == [
-        {"unit": f"erniki-{name}.slice", "cpus": plan[name]["cpuset"], "mems": plan[name]["cpuset_mems"], "memory_low_mib": plan[name]["memory"]["reservation_mib"]}
+        {"unit": f"erniki-{name}.slice", "cpus": plan[name]["cpuset"], "mems": plan[name]["cpuset_mems"],
+         "memory_low_mib": plan[name]["memory"]["reservation_mib"]}
         for name in services if slices]
     assert all(plan[name]["slice"] == f"erniki-{name}.slice" for name in services)
     if values["isolation"] == "exclusive":
