@@ -84,7 +84,7 @@ def do_up(cache, options):
         else:
             qemu, base, containers, model, mode = prepare(cache)
             if machine.folder.exists():
-                say(f"machine {options.name}: an unfinished one is there; it is made anew")
+                say(f"machine {options.name}: what is there was never finished, or its disks are gone; it is made anew")
                 machine.destroy()
             machine.create(qemu, base, containers, shape, mode)
             write_private(machine.folder / "vars.json", json.dumps(images.variables(mode), indent=1) + "\n")

@@ -294,9 +294,9 @@ def environment_int(name, default):
 
 
 def stop_on_signals():
-    """SIGTERM and SIGHUP clean up as Ctrl-C does."""
+    """SIGTERM and SIGHUP clean up as Ctrl-C does, which works in a background job too."""
     def interrupt(number, frame):
         raise KeyboardInterrupt
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     sys.stdout.reconfigure(line_buffering=True)

@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import shutil
+import time
 
 from sandbox_lib import debian, host
 from sandbox_lib.common import SANDBOX, SandboxError, input_hash, need_space, remove_tree, run, step
@@ -18,6 +19,8 @@ ROOT_GIB = 16
 MODULES = ["virtio_pci", "virtio_blk", "virtio_net", "ext4"]
 # They would take the package lock at times of their own choosing.
 MASKED = ["apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer", "dpkg-db-backup.timer"]
+# Looks for a hypervisor's socket at every reload, and complains on the console that there is none.
+SILENCED = ["systemd-ssh-generator"]
 
 
 def read_packages(path):
@@ -97,6 +100,13 @@ def _install(cache, root, log):
     shutil.copyfile(ensure_key(cache).with_suffix(".pub"), keys / "authorized_keys")
     (keys / "authorized_keys").chmod(0o600)
     run(["chroot", root, "systemctl", "mask", *MASKED], log=log)
+    generators = root / "etc/systemd/system-generators"
+    generators.mkdir(parents=True, exist_ok=True)
+    for name in SILENCED:
+        (generators / name).symlink_to("/dev/null")
+    # Nothing was updated since: the first boot need not rebuild what the installation has just built.
+    for name in ("etc/.updated", "var/.updated"):
+        (root / name).touch()
     run(["chroot", root, "systemctl", "enable", "systemd-networkd.service"], log=log)
     run(["chroot", root, "systemctl", "disable", "systemd-networkd-wait-online.service"], log=log)
 
@@ -135,5 +145,6 @@ def prune(cache, kind, keep):
         except (OSError, ValueError):
             continue
     for folder in (cache / kind).glob("*"):
-        if folder.name not in used:
+        # What was used within the hour may belong to a machine that is being created.
+        if folder.name not in used and time.time() - folder.stat().st_mtime > 3600:
             remove_tree(folder)

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import uuid
 
-from sandbox_lib import emulator, host
+from sandbox_lib import disk, emulator, host
 from sandbox_lib.common import (
     SandboxError, elapsed_text, environment_int, need_space, process_runs, read_pid, remove_tree, run, say, step, stop_process, tail, wait_for, write_private)
 
@@ -129,9 +129,21 @@ class Machine:
         pid = read_pid(self.folder / "pid")
         return pid if pid and process_runs(pid, self.overlay) else None
 
+    def _processes(self):
+        """Every emulator on this overlay, even one that was interrupted before it wrote its pid."""
+        found = []
+        for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                words = path.read_bytes().decode(errors="replace").split("\0")
+                if any("qemu-system" in word for word in words) and any(f"file={self.overlay}" in word.replace(",,", ",") for word in words):
+                    found.append(int(path.parent.name))
+        return found
+
     def is_usable(self):
         """Created to the end once: its disks can be booted again."""
-        return bool(self.state().get("created")) and self.overlay.exists() and self.containers.exists()
+        state = self.state()
+        return (bool(state.get("created")) and self.overlay.exists() and self.containers.exists()
+                and disk.is_complete(self.cache / "base" / state["base"]) and disk.is_complete(self.cache / "images" / state["images"]))
 
     # -- creating ---------------------------------------------------------
 
@@ -140,8 +152,9 @@ class Machine:
         need_space(self.cache, 6, "a machine's disks")
         self.folder.mkdir(parents=True)
         for built, thin in ((base, self.overlay), (images, self.containers)):
-            # The built disk is shared and never written to.
-            run([*emulator.program(qemu, "qemu-img"), "create", "-q", "-f", "qcow2", "-F", "raw", "-b", built / "disk.raw", thin])
+            # The built disk is shared and never written to; a relative name lets the cache be moved.
+            backing = os.path.relpath(built / "disk.raw", thin.parent)
+            run([*emulator.program(qemu, "qemu-img"), "create", "-q", "-f", "qcow2", "-F", "raw", "-b", backing, thin])
         self.save(base=base.name, images=images.name, mode=mode, shape=shape.text(), numbers=[shape.sockets, shape.cores, shape.threads, shape.numa, shape.memory_mib],
                   machine_id=uuid.uuid4().hex, port=free_port())
 
@@ -151,7 +164,7 @@ class Machine:
     def command(self, qemu, accel):
         state, shape = self.state(), self.shape()
         base = self.cache / "base" / state["base"]
-        kernel = ("root=LABEL=root rw console=ttyS0 net.ifnames=0 mitigations=off loglevel=4 panic=10 tsc=reliable "
+        kernel = ("root=LABEL=root rw console=ttyS0 net.ifnames=0 mitigations=off loglevel=4 panic=10 tsc=reliable systemd.show_status=auto "
                   f"systemd.hostname={self.name} systemd.machine_id={state['machine_id']}")
         command = [*qemu, "-name", f"erni-ki-{self.name},process=erni-ki-vm", "-machine", "q35,usb=off,vmport=off,smbus=off"]
         command += ["-accel", "kvm", "-cpu", "host"] if accel == "kvm" else ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max"]
@@ -230,9 +243,11 @@ class Machine:
                 return None
             return lines[1]
 
-        with step(f"machine {self.name}: boot"):
-            found = wait_for(state, f"the machine {self.name} to come up", bound, pause_s=1,
-                             on_timeout=lambda: f" The end of its console ({self.console}):\n{tail(self.console)}")
+        found = state()
+        if not found:
+            with step(f"machine {self.name}: boot"):
+                found = wait_for(state, f"the machine {self.name} to come up", bound, pause_s=1,
+                                 on_timeout=lambda: f" The end of its console ({self.console}):\n{tail(self.console)}")
         if found != "running":
             say(f"machine {self.name}: systemd says {found}: {self.call('systemctl --failed --plain --no-legend')[1]}")
 
@@ -253,8 +268,7 @@ class Machine:
     # -- ending -----------------------------------------------------------
 
     def destroy(self):
-        pid = read_pid(self.folder / "pid")
-        if pid:
+        for pid in self._processes():
             stop_process(pid, self.overlay, f"the machine {self.name}")
         existed = self.folder.exists()
         remove_tree(self.folder)
