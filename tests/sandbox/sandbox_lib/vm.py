@@ -155,8 +155,8 @@ class Machine:
             # The built disk is shared and never written to; a relative name lets the cache be moved.
             backing = os.path.relpath(built / "disk.raw", thin.parent)
             run([*emulator.program(qemu, "qemu-img"), "create", "-q", "-f", "qcow2", "-F", "raw", "-b", backing, thin])
-        self.save(base=base.name, images=images.name, mode=mode, shape=shape.text(), numbers=[shape.sockets, shape.cores, shape.threads, shape.numa, shape.memory_mib],
-                  machine_id=uuid.uuid4().hex, port=free_port())
+        self.save(base=base.name, images=images.name, mode=mode, shape=shape.text(), machine_id=uuid.uuid4().hex, port=free_port(),
+                  numbers=[shape.sockets, shape.cores, shape.threads, shape.numa, shape.memory_mib])
 
     def shape(self):
         return Shape(*self.state()["numbers"])
@@ -289,5 +289,3 @@ class Machine:
             if path.exists():
                 found[f"{path.stem}_mib"] = path.stat().st_blocks * 512 // 2**20
         return found
-
-
