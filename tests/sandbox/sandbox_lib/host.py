@@ -26,6 +26,7 @@ MACHINE_TOOLS = {
 # docker-cli is its own package from Debian 13 on, and only recommended there.
 ENGINE_TOOLS = {"dockerd": ["docker.io"], "docker": ["docker.io", "docker-cli"]}
 OPTIONAL = ["docker-cli"]
+RELEASE = pathlib.Path("/etc/os-release")
 POLICY = pathlib.Path("/usr/sbin/policy-rc.d")
 
 
@@ -42,7 +43,7 @@ def check_machine():
     """Refuse with a sentence what cannot work anyway."""
     release = {}
     with contextlib.suppress(OSError):
-        for line in pathlib.Path("/etc/os-release").read_text(encoding="utf-8").splitlines():
+        for line in RELEASE.read_text(encoding="utf-8").splitlines():
             key, found, value = line.partition("=")
             if found:
                 release[key] = value.strip('"')
