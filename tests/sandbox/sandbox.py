@@ -213,9 +213,12 @@ def main(arguments=None):
     options.name_given = options.name is not None
     options.name = options.name or os.environ.get("SANDBOX_NAME") or "sandbox"
     stop_on_signals()
+    # sbin belongs to it: mmdebstrap, chroot and mkfs are looked for by what we start, too.
+    os.environ["PATH"] = host.search_path()
     try:
         options.action(cache_dir(), options)
-    except SandboxError as error:
+    except (SandboxError, OSError) as error:
+        # An OSError here is a full disk, a missing program, a folder that may not be written: its text says which.
         print(f"\nsandbox: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

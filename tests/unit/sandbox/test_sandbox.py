@@ -181,10 +181,22 @@ def test_clean_tmp_removes_what_a_builder_left(cache):
     assert list((cache / "tmp").iterdir()) == []
 
 
-def test_errors_have_no_traceback(fake, monkeypatch, capsys):
+@pytest.mark.parametrize("error, text", [
+    (SandboxError("The reason."), "The reason."),
+    (OSError(28, "No space left on device", "/cache/disk.raw"), "[Errno 28] No space left on device: '/cache/disk.raw'"),
+])
+def test_errors_have_no_traceback(fake, monkeypatch, capsys, error, text):
     def broken(cache):
-        raise SandboxError("The reason.")
+        raise error
     monkeypatch.setattr(sandbox, "prepare", broken)
     assert sandbox.main(["up"]) == 1
-    shown = capsys.readouterr()
-    assert shown.err == "\nsandbox: The reason.\n"
+    assert capsys.readouterr().err == f"\nsandbox: {text}\n"
+
+
+def test_sbin_is_looked_at_whatever_the_shell_has(fake, monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin")
+    seen = []
+    monkeypatch.setattr(sandbox, "prepare", lambda cache: seen.append(os.environ["PATH"]) or sandbox.sys.exit(3))
+    with pytest.raises(SystemExit):
+        sandbox.main(["up"])
+    assert seen[0].startswith("/usr/bin:") and "/usr/sbin" in seen[0].split(":")
