@@ -28,7 +28,7 @@ class Fake:
             cache / "qemu" / "h", cache / "base" / "h", cache / "images" / "h", cache / "model" / "tiny", "local"))
         monkeypatch.setattr(sandbox, "kept_emulator", lambda cache: cache / "qemu" / "h")
         monkeypatch.setattr(sandbox.disk, "base_name", lambda cache: "h")
-        monkeypatch.setattr(sandbox.images, "Names", lambda: type("Names", (), {"of": lambda self, mode: "h"})())
+        monkeypatch.setattr(sandbox.images, "Names", type("Names", (), {"of": lambda self, mode: "h"}))
         monkeypatch.setattr(vm, "run", lambda command, **kwargs: open(command[-1], "w").close() if "create" in command else self.boot())
         monkeypatch.setattr(vm.Machine, "pid", lambda machine: os.getpid() if self.running else None)
         monkeypatch.setattr(vm.Machine, "wait_until_up", lambda machine, other_than=None: self.note("wait"))
