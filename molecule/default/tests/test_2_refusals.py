@@ -9,9 +9,9 @@ import pytest
 
 REFUSED = {
     "KV cache over the limit": (
-        {"plan_vllm_kv_cache_gib": 8, "plan_vllm_kv_cache_fixed": True}, ["plan_vllm_kv_cache_gib", "8192 MiB", "6144 MiB"]),
+        {"plan_vllm_kv_cache_gib": 8, "plan_vllm_kv_cache_fixed": True}, ["plan_vllm_kv_cache_gib", "8192", "6144 MiB"]),
     "limits over RAM": (
-        {"plan_vllm_memory_limit_mib": 65536}, ["plan_vllm_memory_limit_mib", "65536 MiB"]),
+        {"plan_vllm_memory_limit_mib": 65536}, ["plan_vllm_memory_limit_mib", "65536", "11963 MiB"]),
     "a CPU that does not exist": (
         {"plan_vllm_cpus": "0-31"}, ["plan_vllm_cpus", "16-31", "0-15"]),
     "a split core": (
