@@ -225,7 +225,15 @@ def remove_tree(folder):
     left = mounts_below(folder)
     if left:
         raise SandboxError(f"{left[0]} is mounted and will not let go; unmount it and run this again.")
-    shutil.rmtree(folder)
+    for chance in range(10):
+        try:
+            shutil.rmtree(folder)
+            return
+        except OSError:
+            # A process that is just being ended may still have written there.
+            if chance == 9:
+                raise
+            time.sleep(0.2)
 
 
 def need_space(folder, gib, what):

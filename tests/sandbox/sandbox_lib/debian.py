@@ -66,11 +66,11 @@ def reach(suite):
 
 
 def mmdebstrap(suite, target, packages, log, variant="apt", extra=()):
-    """A root file system in a folder. Its mounts live in a namespace that ends with it, whatever interrupts it."""
+    """A root file system in a folder. Its mounts and processes live in namespaces that end with it, and with us, whatever interrupts."""
     hooks = ["--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/doc/*",
              "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/info/*"]
     options = [f"--aptopt={line}" for line in apt_settings()]
-    run([tool("setpriv"), "--pdeathsig", "TERM", tool("unshare"), "--mount", "--propagation", "private",
+    run([tool("setpriv"), "--pdeathsig", "KILL", tool("unshare"), "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child",
          tool("mmdebstrap"), "--mode=root", f"--variant={variant}", "--format=directory", f"--include={','.join(packages)}",
          *hooks, *options, *extra, suite, target, *apt_sources(suite)], log=log)
 

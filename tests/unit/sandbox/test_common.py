@@ -175,6 +175,26 @@ def test_remove_tree_takes_folders_files_links_and_nothing(tmp_path):
     assert (kept / "file").exists()
 
 
+def test_remove_tree_outlasts_a_process_that_still_writes(tmp_path, monkeypatch):
+    folder, real, calls = tmp_path / "folder", common.shutil.rmtree, []
+    folder.mkdir()
+
+    def late(path):
+        calls.append(path)
+        if len(calls) < 3:
+            raise OSError(39, "Directory not empty")
+        real(path)
+
+    monkeypatch.setattr(common.shutil, "rmtree", late)
+    monkeypatch.setattr(common.time, "sleep", lambda seconds: None)
+    common.remove_tree(folder)
+    assert not folder.exists() and len(calls) == 3
+    folder.mkdir()
+    monkeypatch.setattr(common.shutil, "rmtree", lambda path: late("never") if calls.clear() is None else None)
+    with pytest.raises(OSError, match="not empty"):
+        common.remove_tree(folder)
+
+
 def test_remove_tree_refuses_what_stays_mounted(tmp_path, monkeypatch):
     folder = tmp_path / "folder"
     (folder / "proc").mkdir(parents=True)
