@@ -31,7 +31,7 @@ def test_a_foreign_container_is_not_squeezed_unasked(play, sh, fingerprint):
 def test_uninstall_removes_what_was_made_and_nothing_else(play, host, sh):
     run = play("uninstall")
     assert run.code == 0, run.text
-    for path in ("/opt/erni-ki", "/etc/erni-ki/plan.json", "/etc/docker/installed-by-erni-ki", "/usr/bin/dockerd"):
+    for path in ("/opt/erni-ki", "/etc/erni-ki/plan.json", "/etc/docker/installed-by-erni-ki", "/usr/sbin/dockerd"):
         assert not host.file(path).exists, path
     assert sh("ls -d /etc/systemd/system/erniki* /etc/systemd/system/*.d/50-erni-ki.conf 2>/dev/null || true") == ""
     assert sh("cat /sys/fs/cgroup/system.slice/cpuset.cpus.effective 2>/dev/null || echo 0-15") == "0-15"
