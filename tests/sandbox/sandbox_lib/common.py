@@ -280,6 +280,8 @@ def stop_process(pid, marker, what, timeout_s=60):
     for sent, bound in ((signal.SIGTERM, timeout_s), (signal.SIGKILL, 30)):
         try:
             os.kill(pid, sent)
+            # One that was paused hears nothing until it goes on.
+            os.kill(pid, signal.SIGCONT)
         except ProcessLookupError:
             return
         deadline = time.monotonic() + bound

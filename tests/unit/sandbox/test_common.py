@@ -246,6 +246,20 @@ def test_stop_process_ends_the_one_and_leaves_a_stranger():
         process.wait()
 
 
+def test_stop_process_that_is_paused():
+    process = subprocess.Popen([sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(signal.SIGSTOP)
+        common.stop_process(process.pid, "time.sleep", "it", timeout_s=60)
+        # By the polite signal, not by the other one.
+        assert process.returncode in (None, -signal.SIGTERM) and process.wait(timeout=10) in (0, -signal.SIGTERM)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
 def test_stop_process_that_does_not_listen():
     script = "import signal, sys, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf', flush=True)\ntime.sleep(600)\n"
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
