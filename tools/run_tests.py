@@ -14,16 +14,19 @@ import sys
 import time
 from xml.etree import ElementTree
 
-from common import LOGS, REPO, RESULTS, duration, record, say
+from common import LOGS, REPO, RESULTS, duration, record
 
 
 def count(step):
-    """Return how many tests of a step passed, failed and were skipped."""
-    passed = failed = skipped = 0
+    """Return how many tests of a step passed and were skipped, and a line for each that failed."""
+    passed = skipped = 0
+    failed = []
     for path in [*RESULTS.glob(f"{step}.xml"), *RESULTS.glob(f"{step}-*.xml")]:
         for case in ElementTree.parse(path).iter("testcase"):
-            if case.find("failure") is not None or case.find("error") is not None:
-                failed += 1
+            wrong = next((found for found in (case.find("failure"), case.find("error")) if found is not None), None)
+            if wrong is not None:
+                said = " ".join(wrong.get("message", "").split())
+                failed.append(f"{case.get('classname', '')}::{case.get('name')}: {said:.200}")
             elif case.find("skipped") is not None:
                 skipped += 1
             else:
@@ -50,19 +53,19 @@ def main():
     for path in RESULTS.glob("*.xml"):
         path.unlink()
     begin = time.monotonic()
-    lines, total, broken = [], [0, 0, 0], False
+    lines, complaints, total, broken = [], [], [0, 0, 0], False
     for number, step in enumerate(steps, 1):
         print(f"\n{'=' * 20} {step} ({number} of {len(steps)}, {duration(time.monotonic() - begin)} since the start) {'=' * 20}", flush=True)
         start = time.monotonic()
         code = run(step)
         seconds = time.monotonic() - start
-        passed, failed, skipped = count(step)
-        if code and not failed:
-            # It broke down outside its tests: that is a failure too.
-            failed = 1
+        passed, wrong, skipped = count(step)
+        if code and not wrong:
+            wrong = [f"broke down outside its tests, exit code {code}"]
         if not code and not passed:
-            say(f"{step}: no test ran")
-            failed = 1
+            wrong.append("no test ran")
+        complaints += [f"  {step}: {line}" for line in wrong]
+        failed = len(wrong)
         broken = broken or code != 0 or failed > 0
         total = [a + b for a, b in zip(total, (passed, failed, skipped))]
         verdict = "FAILED" if code or failed else "ok"
@@ -71,7 +74,7 @@ def main():
     seconds = time.monotonic() - begin
     record("test" if "molecule" in steps else "test-fast", seconds, steps=steps, ok=not broken)
     print(f"\n{'=' * 20} all steps, {duration(seconds)} {'=' * 20}")
-    print("\n".join(lines))
+    print("\n".join([*complaints, *lines]))
     skipped = f", {total[2]} skipped" if total[2] else ""
     print(f"{total[0]} passed, {total[1]} failed{skipped}", flush=True)
     sys.exit(1 if broken or not total[0] else 0)

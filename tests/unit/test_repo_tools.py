@@ -172,7 +172,8 @@ class TestRunTests:
         monkeypatch.setattr(run_tests.sys, "argv", ["run_tests.py", *steps])
         with pytest.raises(SystemExit) as end:
             run_tests.main()
-        return end.value.code, capsys.readouterr().out.splitlines()[-1]
+        self.text = capsys.readouterr().out
+        return end.value.code, self.text.splitlines()[-1]
 
     @pytest.mark.parametrize("steps, code, line", [
         ({"a": (0, {"x": None, "y": None}), "b": (0, {"x": None})}, 0, "3 passed, 0 failed"),
@@ -185,6 +186,11 @@ class TestRunTests:
     ], ids=["good", "skipped", "failed", "broken after its tests", "broken before its tests", "no test ran", "all skipped"])
     def test_sum(self, run_tests, monkeypatch, capsys, steps, code, line):
         assert self.outcome(run_tests, monkeypatch, capsys, **steps) == (code, line)
+
+    def test_the_end_names_what_failed(self, run_tests, monkeypatch, capsys):
+        self.outcome(run_tests, monkeypatch, capsys, a=(2, {"x": None, "y": "failure"}), b=(1, None))
+        end = self.text[self.text.index("all steps"):]
+        assert "  a: ::y:" in end and "::x" not in end and "  b: broke down outside its tests, exit code 1" in end
 
     def test_results_of_an_earlier_run_do_not_count(self, run_tests, monkeypatch, capsys):
         junit(run_tests.RESULTS / "a.xml", old=None)
