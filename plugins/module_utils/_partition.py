@@ -132,10 +132,23 @@ def drifted(want, root="/sys/fs/cgroup"):
         if os.path.isdir(cgroup_of(unit_of(path), root)) and not _granted(unit_of(path), properties_of(text), root))
 
 
-def assignments(have, want):
-    """Return what makes a running unit as its file will be: C(NAME=VALUE), and C(NAME=) for what the file had and will not have."""
+def assignments(have, want, root="/sys/fs/cgroup"):
+    """Return what makes a running unit as its file will be: C(NAME=VALUE) for what it will have, and what takes back the rest.
+
+    The kernel refuses to empty the cpuset of a group with processes (ENOSPC), so that all CPUs, or nodes, take its place until the next boot.
+    """
+    everything = {name: _line(os.path.join(root, f"cpuset.{file}.effective")) for name, file in (("AllowedCPUs", "cpus"), ("AllowedMemoryNodes", "mems"))}
     properties = properties_of(want)
-    return [f"{name}={properties.get(name, '')}" for name in sorted(set(properties) | set(properties_of(have)))]
+    return [f"{name}={properties.get(name) or everything.get(name, '')}" for name in sorted(set(properties) | set(properties_of(have)))]
+
+
+def _line(path):
+    """Return the text of a file of one line; empty where it cannot be read."""
+    try:
+        with open(path, encoding="ascii") as stream:
+            return stream.read().strip()
+    except OSError:
+        return ""
 
 
 def forget_runtime(unit, words, folder="/run/systemd/system.control"):

@@ -100,10 +100,6 @@ def apply(module, have, want, write, remove, drifted):
             stream.write(want[path])
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    for path in remove:
-        os.unlink(path)
-        if os.path.basename(path) == _partition.DROP_IN and not os.listdir(os.path.dirname(path)):
-            os.rmdir(os.path.dirname(path))
     # A daemon-reload reads the files and leaves the cgroup of a running slice as it was; set-property changes it. What it
     # notes below /run is taken away again: the files are the one place that says it.
     for path in sorted(set(write + remove + drifted)):
@@ -112,6 +108,11 @@ def apply(module, have, want, write, remove, drifted):
             words = _partition.assignments(have.get(path, ""), want.get(path, ""))
             systemctl(module, "set-property", "--runtime", unit, *words)
             _partition.forget_runtime(unit, words)
+    # Last, so that a run that was interrupted leaves the next one something to see.
+    for path in remove:
+        os.unlink(path)
+        if os.path.basename(path) == _partition.DROP_IN and not os.listdir(os.path.dirname(path)):
+            os.rmdir(os.path.dirname(path))
     systemctl(module, "daemon-reload")
 
 

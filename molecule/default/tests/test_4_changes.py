@@ -2,8 +2,15 @@
 # Copyright (c) 2026, the erni_ki.inference team
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The other mode, and the removal."""
+"""What a later run changes: drift is put right, the other mode, a neighbour who was there first, and the removal."""
 from __future__ import annotations
+
+
+def test_the_host_is_right_again_after_one_run(play, prove):
+    """What the tests of the proof set by hand is drift."""
+    run = play("site")
+    assert run.code == 0, run.text
+    assert prove(timeout=600)["ok"]
 
 
 def test_fenced_gives_the_system_its_cpus_back(play, prove, sh):

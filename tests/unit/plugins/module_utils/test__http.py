@@ -150,7 +150,9 @@ def test_a_server_that_does_not_accept():
 
 
 def test_a_server_that_does_not_read():
-    with server(lambda connection, request: threading.Event().wait(0.5)) as (url, _over):
+    box = []
+    with server(lambda connection, request: box[0].wait(60)) as (url, over):
+        box.append(over)
         with pytest.raises(_http.HttpError) as error:
             _http.exchange(url, "/", body="x" * (1 << 26), timeout=0.3)
     assert error.value.timed_out

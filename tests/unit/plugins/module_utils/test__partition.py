@@ -77,8 +77,13 @@ def test_reservations_add_up_in_the_slice_above():
     assert files["/units/erniki.slice"].endswith("[Slice]\nMemoryLow=3072M\n")
 
 
-def test_assignments_take_back_what_is_no_longer_asked_for():
-    assert _partition.assignments("AllowedCPUs=0\nMemoryLow=1M\n", "AllowedCPUs=1\n") == ["AllowedCPUs=1", "MemoryLow="]
+def test_assignments_take_back_what_is_no_longer_asked_for(tmp_path):
+    write(tmp_path, {"cpuset.cpus.effective": "0-15\n", "cpuset.mems.effective": "0-1\n"})
+    root = str(tmp_path)
+    assert _partition.assignments("AllowedCPUs=0\nMemoryLow=1M\n", "AllowedCPUs=1\n", root) == ["AllowedCPUs=1", "MemoryLow="]
+    # Not nothing: the kernel takes no empty cpuset from a group with processes.
+    assert _partition.assignments("AllowedCPUs=0\nAllowedMemoryNodes=0\n", "", root) == ["AllowedCPUs=0-15", "AllowedMemoryNodes=0-1"]
+    assert _partition.assignments("AllowedCPUs=0\n", "", root + "/none") == ["AllowedCPUs="]
 
 
 def test_drifted(tmp_path):

@@ -2,7 +2,10 @@
 # Copyright (c) 2026, the erni_ki.inference team
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What cannot work is refused with words a person understands, and nothing on the host has changed."""
+"""What cannot work is refused with words a person understands, and nothing on the host has changed.
+
+First of the tests, because the engine of the rebooted machine starts meanwhile.
+"""
 from __future__ import annotations
 
 import pytest

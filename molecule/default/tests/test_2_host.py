@@ -76,15 +76,27 @@ def test_the_rest_of_the_system_is_on_the_last_core(sh):
     assert sh(f"python3 -c {shlex.quote(STRANGERS)}") == ""
 
 
+# The machine has no curl.
+ASK = """
+import sys, urllib.request
+url, body = sys.argv[1:]
+request = urllib.request.Request(url, body.encode() or None, {"Content-Type": "application/json"})
+print(urllib.request.urlopen(request, timeout=600).read().decode())
+"""
+
+
+def ask(sh, url, **body):
+    return json.loads(sh(shlex.join(["python3", "-c", ASK, url, json.dumps(body) if body else ""])))
+
+
 def test_vllm_answers_with_tokens(sh):
-    said = json.loads(sh("curl -sS -m 600 http://127.0.0.1:8000/v1/completions -H 'Content-Type: application/json' "
-                         "-d '{\"model\": \"tiny\", \"prompt\": \"Hello\", \"max_tokens\": 4, \"ignore_eos\": true}'"))
+    said = ask(sh, "http://127.0.0.1:8000/v1/completions", model="tiny", prompt="Hello", max_tokens=4, ignore_eos=True)
     assert said["usage"]["completion_tokens"] == 4
 
 
 def test_ollama_answers_with_tokens(sh):
-    name = json.loads(sh("curl -sS -m 60 http://127.0.0.1:11434/api/tags"))["models"][0]["name"]
-    said = json.loads(sh(f"curl -sS -m 300 http://127.0.0.1:11434/api/generate -d '{{\"model\": \"{name}\", \"prompt\": \"Hello\", \"stream\": false}}'"))
+    name = ask(sh, "http://127.0.0.1:11434/api/tags")["models"][0]["name"]
+    said = ask(sh, "http://127.0.0.1:11434/api/generate", model=name, prompt="Hello", stream=False)
     assert said["done"] and said["response"]
 
 
