@@ -10,7 +10,8 @@ import re
 # Far above any kernel's NR_CPUS (8192); a list beyond it is a typing error, and expanding it would eat the memory.
 MAX_NUMBER = 65535
 
-_RANGE = re.compile(r"(\d+)(?:-(\d+)(?::(\d+)/(\d+))?)?", re.ASCII)
+# Digits are bounded: Python converts no text of thousands of them.
+_RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18})(?::(\d{1,18})/(\d{1,18}))?)?", re.ASCII)
 
 
 def parse_cpulist(text):

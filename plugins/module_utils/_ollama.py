@@ -86,7 +86,7 @@ def parse_digest(text):
 def parse_keep_alive(text):
     """Return what the API takes: seconds as a number, or a duration as text; ValueError for what is neither."""
     value = text.strip()
-    if re.fullmatch(r"-?\d+", value):
+    if re.fullmatch(r"-?\d{1,18}", value, re.ASCII):
         seconds = int(value)
         if seconds == 0:
             raise ValueError("a keep_alive of 0 unloads the model; that is state=unloaded")

@@ -64,8 +64,10 @@ HYBRID_RATIO = 1.5
 _CPU_NAME = re.compile(r"cpu(\d+)", re.ASCII)
 _NODE_NAME = re.compile(r"node(\d+)", re.ASCII)
 _INDEX_NAME = re.compile(r"index(\d+)", re.ASCII)
-_MEMINFO = re.compile(r"(\w+(?:\(\w+\))?):\s+(\d+) kB", re.ASCII)
-_SIZE = re.compile(r"(\d+)([KMG]?)", re.ASCII)
+# Digits are bounded: Python converts no text of thousands of them, and no kernel writes one.
+_MEMINFO = re.compile(r"(\w+(?:\(\w+\))?):\s+(\d{1,18}) kB", re.ASCII)
+_SIZE = re.compile(r"(\d{1,18})([KMG]?)", re.ASCII)
+_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 
 
 class TopologyError(Exception):
@@ -151,7 +153,7 @@ def parse_cpuinfo(text):
         key, value = key.strip(), value.strip()
         values.setdefault(key, {})[value] = True
         if key == "processor":
-            cpu, package = (int(value) if value.isdecimal() else None), None
+            cpu, package = (int(value) if _NUMBER.fullmatch(value) else None), None
         elif key == "physical id":
             package = value
         elif key == "core id" and cpu is not None:
@@ -243,7 +245,7 @@ def flags_of(cpuinfo):
     if "altivec supported" in name:
         words.add("altivec")
     # POWER's vector-scalar unit is in no file; it came with POWER7.
-    power = re.match(r"POWER(\d+)", name, re.ASCII)
+    power = re.match(r"POWER(\d{1,3})", name, re.ASCII)
     if power and int(power.group(1)) >= 7:
         words.add("vsx")
     return sorted(words & ENGINE_FLAGS)

@@ -34,6 +34,7 @@ def test_parse(text, numbers):
 
 @pytest.mark.parametrize("text, message", [
     ("foo", "'foo' in 'foo' is neither a number nor a range such as 0-6"),
+    ("9" * 5000, "is neither a number nor a range"),
     ("0-6,", "'' in '0-6,' is neither a number nor a range such as 0-6"),
     ("0,,2", "'' in '0,,2' is neither"),
     ("-1", "'-1' in '-1' is neither"),

@@ -331,6 +331,14 @@ def test_parse_size(text, kib):
     assert _topology.parse_size_kib(text) == kib
 
 
+def test_endless_digits_are_no_number():
+    """Python raises for the text of a number of over 4300 digits."""
+    digits = "9" * 5000
+    assert _topology.parse_size_kib(digits) is None and _topology.parse_size_kib(digits + "K") is None
+    assert _topology.parse_meminfo(f"MemTotal: {digits} kB\nMemFree: 2048 kB\n") == {"MemFree": 2}
+    assert _topology.parse_cpuinfo(f"processor : {digits}\ncore id : 1\n")["ids"] == {}
+
+
 @pytest.mark.parametrize("steps, slow", [
     ({}, set()),
     ({0: 1024}, set()),
@@ -762,7 +770,7 @@ def test_any_host(host):
 GARBAGE = st.sampled_from(["", "(null)", "-1", "x" * 40, "0-3,", "7-2", "99999999", "0,1", "ffffffff,ffffffff", "0-1:1/0", "9" * 5000])
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(hosts(), st.data())
 def test_any_damage_is_survived(host, data):
     """Files may be missing or hold anything: the answer is a sane host or a text, never a traceback."""
