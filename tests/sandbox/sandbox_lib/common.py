@@ -78,6 +78,26 @@ def tail(path, lines=25):
     return "\n".join(text.splitlines()[-lines:])
 
 
+def start(command, **kwargs):
+    """Start a command as a session of its own, whose end is in our hands: an interrupt waits until we know its process."""
+    if threading.current_thread() is not threading.main_thread():
+        return subprocess.Popen(command, start_new_session=True, **kwargs)
+    caught = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {number: handler for number, handler in before.items() if callable(handler)}
+    for number in before:
+        signal.signal(number, lambda number, frame: caught.append(number))
+    try:
+        process = subprocess.Popen(command, start_new_session=True, **kwargs)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if caught:
+        stop_children(process)
+        raise KeyboardInterrupt
+    return process
+
+
 def stop_children(process, timeout_s=20):
     """End a command and all it started: they are a session of their own."""
     for sent, bound in ((signal.SIGTERM, timeout_s), (signal.SIGKILL, 10)):
@@ -107,8 +127,7 @@ def run(command, log=None, **kwargs):
             stream = stack.enter_context(open(log, "a", encoding="utf-8"))
             stream.write(f"\n$ {shlex.join(command)}\n")
             stream.flush()
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, text=True, errors="replace",
-                                   start_new_session=True, **kwargs)
+        process = start(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, text=True, errors="replace", **kwargs)
         try:
             output = process.communicate()[0]
         except BaseException:
@@ -128,7 +147,7 @@ class Background:
         with open(self.log, "a", encoding="utf-8") as stream:
             stream.write(f"\n$ {shlex.join(self.command)}\n")
             stream.flush()
-            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
+            self.process = start(self.command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT)
 
     def wait(self, hint=""):
         status = self.process.wait()

@@ -77,14 +77,31 @@ def test_run_ends_the_command_and_its_children_when_interrupted(tmp_path):
         "    sys.exit(130)\n")
     process = subprocess.Popen([sys.executable, str(script)])
     try:
-        common.wait_for(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text().strip(), "the child", 30, pause_s=0.02)
+        common.wait_for(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text().strip(), "the child", 300, pause_s=0.02)
         child = int((tmp_path / "child").read_text())
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130
+        assert process.wait(timeout=300) == 130
     finally:
         process.kill()
         process.wait()
-    common.wait_for(lambda: not common.process_runs(child, "sleep"), "the child to end", 30, pause_s=0.02)
+    common.wait_for(lambda: not common.process_runs(child, "sleep"), "the child to end", 300, pause_s=0.02)
+
+
+def test_an_interrupt_while_a_command_starts_ends_it_too(monkeypatch):
+    """The moment between the child's start and our knowing of it."""
+    begun = []
+
+    def popen(*args, **kwargs):
+        begun.append(genuine(*args, **kwargs))
+        signal.raise_signal(signal.SIGINT)
+        return begun[0]
+
+    genuine = subprocess.Popen
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(common.subprocess, "Popen", popen)
+    with pytest.raises(KeyboardInterrupt):
+        common.start(["sleep", "600"])
+    assert begun[0].returncode == -signal.SIGTERM and signal.getsignal(signal.SIGINT) is before
 
 
 def test_background_command_fails_with_the_hint(tmp_path):
@@ -118,7 +135,7 @@ def test_lock_is_for_one_and_says_who_has_it(tmp_path, capsys):
     with common.lock(path, "the thing"):
         thread = threading.Thread(target=second)
         thread.start()
-        common.wait_for(lambda: "waiting" in capsys.readouterr().out, "the second to wait", 30, pause_s=0.01)
+        common.wait_for(lambda: "waiting" in capsys.readouterr().out, "the second to wait", 300, pause_s=0.01)
         order.append("first")
     thread.join(timeout=30)
     assert order == ["first", "second"]
@@ -238,7 +255,7 @@ def test_stop_process_ends_the_one_and_leaves_a_stranger():
         common.stop_process(process.pid, "not its marker", "it")
         assert process.poll() is None
         # Until exec the child's command line is ours.
-        common.wait_for(lambda: common.process_runs(process.pid, "# ours"), "the child", 30, pause_s=0.01)
+        common.wait_for(lambda: common.process_runs(process.pid, "# ours"), "the child", 300, pause_s=0.01)
         common.stop_process(process.pid, "# ours", "it")
         assert not pathlib.Path(f"/proc/{process.pid}").exists() or process.wait(timeout=10) == -signal.SIGTERM
     finally:
