@@ -119,72 +119,82 @@ def judge(cards, module, answer):
     return "unknown" if cards else "no_card", None
 
 
-def _no_driver(cards, module, _answer):
+def _numbered(module):
+    return f"The kernel module{' ' + module['version'] if module['version'] else ''} is loaded"
+
+
+def _no_driver(cards, module, _answer, _code):
+    if module["loaded"]:
+        return (f"{_numbered(module)}, but the driver's library {_nvml.LIBRARY} cannot be loaded."
+                " Install the driver's libraries in the version of the module.")
+    words = f"The driver's library {_nvml.LIBRARY} is not installed. Install an NVIDIA driver of a branch that knows the card, then reboot."
     held = {card["driver"] for card in cards}
-    if module["loaded"]:
-        return (f"The kernel module {module['version'] or ''} is loaded, but the driver's library {_nvml.LIBRARY} cannot be loaded."
-                " Install the driver's libraries in the version of the module.").replace("  ", " ")
-    words = [f"The driver's library {_nvml.LIBRARY} is not installed. Install an NVIDIA driver of a branch that knows the card, then reboot."]
     if "nouveau" in held:
-        words.append("The kernel's own driver nouveau holds the card until then.")
+        words += " The kernel's own driver nouveau holds the card until then."
     if "vfio-pci" in held:
-        words.append("vfio-pci holds a card for virtual machines; such a card cannot be used on this host.")
-    return " ".join(words)
+        words += " vfio-pci holds a card for virtual machines; such a card cannot be used on this host."
+    return words
 
 
-def _not_loaded(cards, module, _answer):
+def _not_loaded(cards, module, _answer, _code):
     if module["loaded"]:
-        return (f"The kernel module {module['version'] or ''} is loaded, but the driver does not answer: its device files may be missing"
-                " (/dev/nvidiactl, made by nvidia-modprobe), or it refused the card (dmesg | grep NVRM).").replace("  ", " ")
-    words = ["The driver is installed, and its kernel module is not loaded. Reboot after a fresh installation; else 'modprobe nvidia' and"
-             " 'dmesg | grep NVRM' tell why: not built for this kernel (dkms status), refused by Secure Boot, or of a branch that does not know the card."]
+        return (f"{_numbered(module)}, but the driver does not answer: its device files may be missing (/dev/nvidiactl, made by nvidia-modprobe),"
+                " or it refused the card (dmesg | grep NVRM).")
+    words = ("The driver is installed, and its kernel module is not loaded. Reboot after a fresh installation; else 'modprobe nvidia' and"
+             " 'dmesg | grep NVRM' tell why: not built for this kernel (dkms status), refused by Secure Boot, or of a branch that does not know the card.")
     if any(card["driver"] == "nouveau" for card in cards):
-        words.append("The kernel's own driver nouveau holds the card: reboot, so that the NVIDIA driver gets it.")
-    return " ".join(words)
+        words += " The kernel's own driver nouveau holds the card: reboot, so that the NVIDIA driver gets it."
+    return words
 
 
-def _version_mismatch(_cards, module, answer):
-    return (f"The kernel runs version {module['version'] or '(unknown)'} of the driver, and the library is {library_version(answer['nvml_version']) or 'another'}:"
-            " the driver was upgraded without a reboot. Reboot, and hold the driver's packages against unattended upgrades."
-            " Running containers go on until they are made anew.")
+def _version_mismatch(_cards, module, answer, _code):
+    kernel, library = module["version"] or "(unknown)", library_version(answer["nvml_version"]) or "another"
+    return (f"The kernel runs version {kernel} of the driver, and the library is {library}: the driver was upgraded without a reboot."
+            " Reboot, and hold the driver's packages against unattended upgrades. Running containers go on until they are made anew.")
 
 
-def _unknown(cards, module, answer, code):
+def _no_bindings(_cards, _module, answer, _code):
+    return (f"The driver runs, but {sys.executable or 'this Python'} has no nvidia-ml-py to read the GPU with ({answer['bindings']})."
+            " Install nvidia-ml-py with pip, or python3-pynvml (Debian's contrib, Ubuntu's multiverse).")
+
+
+def _unknown(_cards, module, answer, code):
     if answer["failure"]:
         return (f"NVML {answer['failure']}. See the driver's messages (dmesg | grep -iE 'NVRM|Xid'); a card that has fallen off the bus does this."
                 " Reboot, and install the driver anew if it comes back.")
     if code is not None:
         return CURES.get(code, "See the driver's messages (dmesg | grep -iE 'NVRM|Xid').")
-    words = f"The driver {module['version'] or answer['driver_version'] or ''} runs and finds no GPU: it refused the card".replace("  ", " ")
+    version = module["version"] or answer["driver_version"]
+    words = f"The driver{' ' + version if version else ''} runs and finds no GPU: it refused the card"
     if module["open"]:
-        return (f"{words}. Its kernel modules are the open ones, which drive Turing and later only (compute capability 7.5). Install the proprietary modules"
-                " for an older card.")
+        return (f"{words}. Its kernel modules are the open ones, which drive Turing and later only (compute capability 7.5)."
+                " Install the proprietary modules for an older card.")
     return f"{words}, or the card has failed. The driver's messages say why (dmesg | grep NVRM): often its branch is too new or too old for the card."
+
+
+HINTS = {
+    "ok": "",
+    "no_card": (
+        "No NVIDIA card is on the PCI bus. If one is built in, check its seat, its power, and whether the firmware shows it;"
+        " a virtual machine must be handed the card by its host."),
+    "gpu_lost": (
+        "The GPU has fallen off the bus. The kernel's messages tell when and how (dmesg | grep -i Xid). Switch the machine off and on, as a reboot"
+        " may not bring it back; if it happens again, look at the card's power supply, temperature and seat."),
+    "permission": "This user may not ask the driver. Run with become: true.",
+}
+# Those that depend on what else was found.
+TOLD_BY = {
+    "no_driver": _no_driver, "not_loaded": _not_loaded, "version_mismatch": _version_mismatch, "no_bindings": _no_bindings, "unknown": _unknown,
+}
 
 
 def hint_of(state, code, cards, module, answer):
     """Return what the state means and what to do about it."""
-    if state == "ok":
-        return ""
-    if state == "no_card":
-        return ("No NVIDIA card is on the PCI bus. If one is built in, check its seat, its power, and whether the firmware shows it;"
-                " a virtual machine must be handed the card by its host.")
+    words = HINTS[state] if state in HINTS else TOLD_BY[state](cards, module, answer, code)
+    if state in ("ok", "no_card"):
+        return words
     said = next(filter(None, [gpu["error"] for gpu in answer["gpus"]] + [answer["message"]]), None)
-    words = {
-        "no_driver": lambda: _no_driver(cards, module, answer),
-        "not_loaded": lambda: _not_loaded(cards, module, answer),
-        "version_mismatch": lambda: _version_mismatch(cards, module, answer),
-        "gpu_lost": lambda: (
-            "The GPU has fallen off the bus. The kernel's messages tell when and how (dmesg | grep -i Xid). Switch the machine off and on, as a reboot"
-            " may not bring it back; if it happens again, look at the card's power supply, temperature and seat."),
-        "permission": lambda: "This user may not ask the driver. Run with become: true.",
-        "no_bindings": lambda: (
-            f"The driver runs, but {sys.executable or 'this Python'} has no nvidia-ml-py to read the GPU with ({answer['bindings']})."
-            " Install nvidia-ml-py with pip, or python3-pynvml (Debian's contrib, Ubuntu's multiverse)."),
-        "unknown": lambda: _unknown(cards, module, answer, code),
-    }[state]()
-    parts = ([f"{named(cards)}:"] if cards else []) + [words] + ([f"NVML says: {said}."] if said else [])
-    return " ".join(parts)
+    return (f"{named(cards)}: " if cards else "") + words + (f" NVML says: {said}." if said else "")
 
 
 def toolkit(root, timeout, run=_engine.run_command, find=_engine.find_program):

@@ -59,7 +59,7 @@ def test_a_host_with_a_card(card):
     (None, None, {"code": 9}, "not_loaded", 9, ["its kernel module is not loaded", "Secure Boot", "dkms status"]),
     ("nouveau", None, {"code": 9}, "not_loaded", 9, ["nouveau holds the card: reboot"]),
     ("nvidia", PROPRIETARY, {"code": 9}, "not_loaded", 9, ["kernel module 580.95.05 is loaded", "/dev/nvidiactl"]),
-    ("nvidia", PROPRIETARY, MISMATCH, "version_mismatch", 18, ["version 580.95.05 of the driver", "the library is 580.105.08", "Reboot", "NVML says: mismatch"]),
+    ("nvidia", PROPRIETARY, MISMATCH, "version_mismatch", 18, ["version 580.95.05 of the driver", "library is 580.105.08", "Reboot", "NVML says: mismatch"]),
     ("nvidia", None, {"code": 18}, "version_mismatch", 18, ["version (unknown)", "the library is another"]),
     ("nvidia", PROPRIETARY, {"code": 15}, "gpu_lost", 15, ["fallen off the bus", "Xid"]),
     ("nvidia", PROPRIETARY, {"code": 4}, "permission", 4, ["become: true"]),

@@ -241,12 +241,21 @@ def test_a_long_answer_comes_whole():
     assert _nvml.bounded(lambda: value, 30) == (value, None)
 
 
+def die():
+    os.write(2, b"gone")
+    os._exit(3)
+
+
+def leave():
+    sys.exit("text")
+
+
 @pytest.mark.parametrize("function, failure", [
     (lambda: time.sleep(60), "gave no answer within 0.2 s"),
-    (lambda: os.write(2, b"gone") and os._exit(3), "ended without an answer"),
+    (die, "ended without an answer"),
+    (leave, "ended without an answer"),
     (lambda: 1 / 0, "ended without an answer"),
-    (lambda: object(), "ended without an answer"),
-    (lambda: sys.exit("text"), "ended without an answer"),
+    (object, "ended without an answer"),
 ])
 def test_a_child_that_gives_none(function, failure, capfd):
     start = time.monotonic()
