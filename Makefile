@@ -38,7 +38,7 @@ test-all: venv-test ## test, and the other releases of ansible-core
 lint: venv-test ## ansible-lint (production), yamllint, flake8
 	@$(PY) tools/lint.py
 
-docs: venv-test ## Write the tables of README.md from the argument specs
+docs: venv-test ## Write the tables of the documents from the argument specs and the compatibility tables
 	@$(PY) tools/docs.py write
 
 docs-check: venv-test ## Are the tables, the module documentation and the changelog fragments in order?

@@ -2,11 +2,13 @@
 # Copyright (c) 2026, the erni_ki.inference team
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes what the documents say about variables from the roles' argument specs, or checks that all documents are in order.
+"""Writes what the documents say from what they are about, or checks that all documents are in order.
 
 Every role's README.md is made whole. In the README.md of the collection a table stands between <!-- variables: ROLE --> and
 <!-- end of variables -->. With * instead of a role the place gets all roles that have no place of their own. A role whose short
 description ends with (internal) needs none.
+
+The tables of docs/gpu.md are made from the compatibility tables, see gpu_tables.py.
 """
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ import difflib
 import re
 import sys
 
+import gpu_tables
 import yaml
 
 from common import REPO, Checks, export
@@ -140,7 +143,18 @@ def documents():
     problems = list(misplaced(text, roles))
     if not problems:
         wanted[README] = fill_in(text, roles)
+    document = REPO / "docs" / "gpu.md"
+    if document.exists():
+        made = gpu_tables.tables(gpu_tables.load(), engine_version(roles))
+        problems += gpu_tables.misplaced(read(document), made)
+        wanted[document] = gpu_tables.fill_in(read(document), made)
     return wanted, problems
+
+
+def engine_version(roles):
+    """Return the version of Ollama that is run by default."""
+    default = roles["plan"]["main"]["options"]["plan_ollama_engine_version"]["default"]
+    return tuple(int(part) for part in default.split("."))
 
 
 def write():
@@ -154,19 +168,20 @@ def write():
 
 
 def stale():
-    """Return where the documents differ from the argument specs."""
+    """Return where the documents differ from what they are made from."""
     wanted, problems = documents()
     for path, text in wanted.items():
         name = str(path.relative_to(REPO))
         if text != read(path):
-            problems.append(f"{name} does not say what the argument specs say; `make docs` writes it")
-            problems += difflib.unified_diff(read(path).splitlines(), text.splitlines(), name, "argument specs", lineterm="", n=0)
+            source = "compatibility tables" if path.name == "gpu.md" else "argument specs"
+            problems.append(f"{name} does not say what the {source} say; `make docs` writes it")
+            problems += difflib.unified_diff(read(path).splitlines(), text.splitlines(), name, source, lineterm="", n=0)
     return problems
 
 
 def check():
     checks = Checks("docs-check")
-    checks.call("variables in the README files", stale)
+    checks.call("tables in the documents", stale)
     copy = export()
     lint = ["antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs", "dependent"]
     checks.run("module and role documentation", [*lint, "--disallow-unknown-collection-refs", "."], cwd=copy)

@@ -200,6 +200,7 @@ def parse_containers(inspected):
         if state in ("running", "paused", "restarting"):
             result.append({
                 "name": (one.get("Name") or "").lstrip("/"),
+                "id": one.get("Id") or "",
                 "image": config.get("Image") or one.get("Image") or "",
                 "state": state,
                 "cgroup_parent": host.get("CgroupParent") or "",

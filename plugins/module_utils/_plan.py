@@ -13,7 +13,8 @@ import json
 import re
 
 from ansible_collections.erni_ki.inference.plugins.module_utils._cpulist import format_cpulist
-from ansible_collections.erni_ki.inference.plugins.module_utils._plan_facts import BadFacts, read_engine, read_gpus, read_host
+from ansible_collections.erni_ki.inference.plugins.module_utils._plan_facts import BadFacts, read_engine, read_gpu, read_host
+from ansible_collections.erni_ki.inference.plugins.module_utils._plan_gpu import plan_device
 from ansible_collections.erni_ki.inference.plugins.module_utils._plan_rules import FENCED_UNITS, Attempt, cpus_of
 from ansible_collections.erni_ki.inference.plugins.module_utils._plan_table import table
 from ansible_collections.erni_ki.inference.plugins.module_utils._policy import POLICY, merge, read_policy, refusal
@@ -28,13 +29,13 @@ SCHEMA_VERSION = 1
 _ROUNDS = 8
 
 
-def decide(topology, engine=None, gpus=None, policy=None, prefix=""):
+def decide(topology, engine=None, gpu=None, policy=None, prefix=""):
     """Return C(plan) (None when refused), C(notes), C(violations) and C(table), whatever the arguments hold.
 
     C(prefix) is what the caller's own names have before those of the policy's keys; whatever names one has it too.
     """
     named = _Names(policy, prefix)
-    facts, bad = _read_facts(topology, engine, gpus)
+    facts, bad = _read_facts(topology, engine, gpu)
     if bad:
         _values, violations = read_policy(policy)
         return _result(None, [], [named.violation(one) for one in bad + violations])
@@ -79,12 +80,12 @@ def _result(plan, notes, violations):
     return {"plan": plan, "notes": notes, "violations": violations, "table": table(plan, violations)}
 
 
-def _read_facts(topology, engine, gpus):
+def _read_facts(topology, engine, gpu):
     facts, bad = [], []
     readers = (
         ("topology", topology, read_host, "what cpu_topology_info returns as cpu_topology"),
         ("engine", engine, read_engine, "what container_engine_info returns as container_engine"),
-        ("gpus", gpus, read_gpus, "a list of GPUs, each with uuid, name and memory_total_mib"))
+        ("gpu", gpu, read_gpu, "what gpu_info returns as gpu"))
     for name, value, reader, wanted in readers:
         try:
             facts.append(reader(value))
@@ -172,7 +173,6 @@ def _plan_vllm(attempt):
 
 def _plan_ollama(attempt):
     sizes, policy = attempt.sizes, attempt.values["ollama_cpus"]
-    gpu = attempt.gpus[0] if attempt.gpus else None
     return {
         "container": "ollama",
         "slice": "erniki-ollama.slice",
@@ -183,5 +183,5 @@ def _plan_ollama(attempt):
         # One per core, and none for vLLM's: there they would only be in its way.
         "threads": max(1, len(attempt.ollama) - (len(attempt.vllm) if policy == "any" else 0)),
         "memory": {"limit_mib": sizes.ollama_limit, "swap_limit_mib": sizes.ollama_limit, "reservation_mib": sizes.ollama_reservation},
-        "device": {"kind": "gpu" if gpu else "none", "uuid": gpu.uuid if gpu else None, "name": gpu.name if gpu else None},
+        "device": plan_device(attempt.device),
     }

@@ -5,9 +5,11 @@
 """The detected facts as a plan needs them: read once, checked once, never trusted to be well-formed."""
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from ansible_collections.erni_ki.inference.plugins.module_utils._cpulist import format_cpulist, parse_cpulist
+from ansible_collections.erni_ki.inference.plugins.module_utils._gpu_compat import VENDOR
 
 
 class Core(NamedTuple):
@@ -39,10 +41,45 @@ class Host(NamedTuple):
     isolated: str
 
 
+class Process(NamedTuple):
+    """A process on a GPU; C(container) is the id of the container it is in."""
+
+    name: str
+    container: str | None
+    memory_mib: int | None
+
+
 class Gpu(NamedTuple):
-    uuid: str
+    """A GPU as the driver shows it, or a card that it does not show: then C(uuid) is None, and little else is known."""
+
+    uuid: str | None
     name: str | None
+    bus_id: str | None
+    pci: int | None  # device id
+    pci_driver: str | None
     memory_mib: int
+    reserved_mib: int
+    free_mib: int | None
+    capability: tuple | None
+    architecture: str | None
+    mig: bool
+    processes: tuple
+    error: str | None
+
+
+class GpuFacts(NamedTuple):
+    """What there is of NVIDIA on a host. C(state) is that of the driver."""
+
+    state: str
+    code: int | None
+    hint: str
+    driver: str | None
+    open_modules: bool | None
+    toolkit: str | None
+    gpus: tuple
+
+
+GPU_STATES = ("ok", "no_card", "no_driver", "not_loaded", "version_mismatch", "gpu_lost", "permission", "no_bindings", "unknown")
 
 
 class BadFacts(ValueError):
@@ -196,20 +233,89 @@ def read_engine(engine):
     return dict(engine, containers=containers)
 
 
-def read_gpus(gpus):
-    """Return the GPUs, the one with most memory first. Raises BadFacts."""
-    if gpus is None:
+def _text(value):
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _mib(value):
+    return value if _is_int(value) and value >= 0 else None
+
+
+def _hexadecimal(value):
+    match = re.fullmatch(r"(?:0x)?([0-9a-f]{1,6})", value.strip(), re.ASCII | re.IGNORECASE) if isinstance(value, str) else None
+    return int(match.group(1), 16) if match else None
+
+
+def _capability(value):
+    match = re.fullmatch(r"(\d{1,3})\.(\d{1,3})", value.strip(), re.ASCII) if isinstance(value, str) else None
+    return (int(match.group(1)), int(match.group(2))) if match else None
+
+
+def _bus(value):
+    """Return a PCI address as sysfs writes it; NVML writes the domain with eight digits."""
+    match = re.fullmatch(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])", value.strip().lower(), re.ASCII) if isinstance(value, str) else None
+    return f"{int(match.group(1) or '0', 16):04x}:{match.group(2)}" if match else _text(value)
+
+
+def _dictionaries(value, name, problems):
+    """Return the dictionaries of a list; a missing one is empty."""
+    if value is None:
         return []
-    if not isinstance(gpus, (list, tuple)):
-        raise BadFacts(["it is not a list"])
-    problems, found = [], []
-    for position, gpu in enumerate(gpus):
-        gpu = gpu if isinstance(gpu, dict) else {}
-        uuid, name, memory = gpu.get("uuid"), gpu.get("name"), gpu.get("memory_total_mib")
-        if not isinstance(uuid, str) or not uuid.strip():
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, dict) for item in value):
+        problems.append(f"{name} is not a list of dictionaries")
+        return []
+    return list(value)
+
+
+def _processes(value, name, problems):
+    return tuple(
+        Process(_text(item.get("name")) or f"process {item.get('pid', '')}".strip(), _text(item.get("container")), _mib(item.get("memory_mib")))
+        for item in _dictionaries(value, name, problems))
+
+
+def _part(facts, name, problems):
+    value = facts.get(name)
+    if value is not None and not isinstance(value, dict):
+        problems.append(f"{name} is not a dictionary")
+    return value if isinstance(value, dict) else {}
+
+
+def read_gpu(gpu):
+    """Return the GpuFacts in what gpu_info returned as C(gpu). Raises BadFacts. Nothing at all is a host nobody looked at: one without a card."""
+    if gpu is None or gpu == {}:
+        gpu = {"state": "no_card"}
+    if not isinstance(gpu, dict):
+        raise BadFacts(["it is not a dictionary"])
+    if "gpu" in gpu and "state" not in gpu:
+        raise BadFacts(["it is the whole result of the module gpu_info; only its key gpu is wanted"])
+    problems = []
+    state, code = gpu.get("state"), gpu.get("code")
+    if state not in GPU_STATES:
+        problems.append(f"state is none of {', '.join(GPU_STATES)}")
+    module, toolkit = _part(gpu, "module", problems), _part(gpu, "toolkit", problems)
+    cards = {}
+    for card in _dictionaries(gpu.get("cards"), "cards", problems):
+        # Of NVIDIA's cards the classes of displays (03) are the GPUs; the others are their sound and USB.
+        if _hexadecimal(card.get("vendor_id")) in (None, VENDOR) and (_hexadecimal(card.get("class")) or 0x030000) >> 16 == 0x03:
+            cards[_bus(card.get("bus_id")) or f"card {len(cards)}"] = card
+    found = []
+    for position, one in enumerate(_dictionaries(gpu.get("gpus"), "gpus", problems)):
+        uuid, bus, memory = _text(one.get("uuid")), _bus(one.get("bus_id")), _part(one, "memory", problems)
+        if uuid is None and _text(one.get("error")) is None:
             problems.append(f"gpus[{position}] has no uuid")
-            continue
-        found.append(Gpu(uuid, name if isinstance(name, str) else None, memory if _is_int(memory) else 0))
+        card = cards.pop(bus, {})
+        found.append(Gpu(
+            uuid, _text(one.get("name")) or _text(card.get("name")), bus, _hexadecimal(card.get("device_id")), _text(card.get("driver")),
+            _mib(memory.get("total_mib")) or 0, _mib(memory.get("reserved_mib")) or 0, _mib(memory.get("free_mib")),
+            _capability(one.get("compute_capability")), _text(one.get("architecture")), one.get("mig_mode") == "enabled",
+            _processes(one.get("processes"), f"gpus[{position}].processes", problems), _text(one.get("error"))))
+    for card in cards.values():
+        found.append(Gpu(
+            None, _text(card.get("name")), _bus(card.get("bus_id")), _hexadecimal(card.get("device_id")), _text(card.get("driver")), 0, 0, None, None, None,
+            False, (), None))
     if problems:
         raise BadFacts(problems)
-    return sorted(found, key=lambda gpu: (-gpu.memory_mib, gpu.uuid))
+    return GpuFacts(
+        state, code if _is_int(code) else None, _text(gpu.get("hint")) or "", _text(gpu.get("driver_version")) or _text(module.get("version")),
+        module.get("open") if isinstance(module.get("open"), bool) else None, _text(toolkit.get("version")),
+        tuple(sorted(found, key=lambda one: (-one.memory_mib, one.uuid or "", one.bus_id or ""))))

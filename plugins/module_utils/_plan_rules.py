@@ -12,6 +12,7 @@ from __future__ import annotations
 from ansible_collections.erni_ki.inference.plugins.module_utils import _sizing as sizing
 from ansible_collections.erni_ki.inference.plugins.module_utils._compat import ARCHITECTURES, block_size, judge_engine, judge_isa, parse_version
 from ansible_collections.erni_ki.inference.plugins.module_utils._cpulist import format_cpulist
+from ansible_collections.erni_ki.inference.plugins.module_utils._plan_gpu import device_of_ollama
 from ansible_collections.erni_ki.inference.plugins.module_utils._policy import POLICY, plain, read_policy, refusal
 
 FENCED_UNITS = ("init.scope", "machine.slice", "system.slice", "user.slice")
@@ -38,7 +39,7 @@ class Attempt:
     """One walk through all rules."""
 
     def __init__(self, facts, policy):
-        self.host, self.engine, self.gpus = facts
+        self.host, self.engine, self.gpu = facts
         self.policy = {str(key): value for key, value in policy.items()} if isinstance(policy, dict) else {}
         self.values, self.violations = read_policy(policy)
         self.notes = []
@@ -49,6 +50,7 @@ class Attempt:
         self.too_small = False
         self.reserved = self.vllm = self.ollama = self.system = ()
         self.cpuset, self.omp, self.mems = [], {}, []
+        self.device = None
 
     def run(self):
         self._platform()
@@ -64,7 +66,7 @@ class Attempt:
         if self.has_vllm:
             self._settings_of_vllm()
         if self.has_ollama:
-            self._device_of_ollama()
+            self.device = device_of_ollama(self)
         return self
 
     def refuse(self, rule, option, found, message, nearest=None, asked=None):
@@ -557,7 +559,7 @@ class Attempt:
                 fix[name] = ""
         return fix
 
-    # vLLM's settings, Ollama's device
+    # vLLM's settings, Ollama's memory nodes
 
     def _settings_of_vllm(self):
         values = self.values
@@ -571,19 +573,6 @@ class Attempt:
         if size != asked:
             self.note("block-size", f"Block size {asked} became {size}: vLLM {values['vllm_engine_version']} does not take {asked} on a CPU.")
         values["vllm_block_size"] = size
-
-    def _device_of_ollama(self):
-        if self.gpus:
-            if len(self.gpus) > 1:
-                best = self.gpus[0]
-                self.note("gpu-choice", f"The host has {len(self.gpus)} GPUs; Ollama gets the one with most memory, {best.name or 'GPU'} ({best.uuid}).")
-        elif self.values["ollama_require_gpu"]:
-            self.refuse(
-                "gpu-required", "ollama_require_gpu", "no GPU",
-                "Ollama is to run on a GPU, and none was found on this host. Check the card and its driver, or let Ollama run on CPUs with"
-                " ollama_require_gpu: false.", {"ollama_require_gpu": False})
-        else:
-            self.note("ollama-on-cpu", "No GPU was found, so Ollama runs on its CPUs, as allowed.")
 
     def mems_of_ollama(self):
         """The nodes of its cores, unless they do not hold its limit (beside vLLM's, where that is on them as well): then all."""

@@ -28,6 +28,8 @@ def _planned(plan):
         f"{host['model_name'] or host['architecture']}: {host['cores']} cores, {host['logical_cpus']} logical CPUs, {host['memory_total_mib']} MiB,"
         f" {host['architecture']}; isolation: {plan['isolation']}", WIDTH)
     lines += ["", *_grid([_HEADER, *_rows(plan)])]
+    if plan["ollama"] and plan["ollama"]["device"]["kind"] == "gpu":
+        lines += ["", *_gpu(plan["ollama"]["device"])]
     if plan["notes"]:
         lines += ["", "What was adjusted, and what to know:"]
         for note in plan["notes"]:
@@ -52,6 +54,20 @@ def _rows(plan):
             f"limit {memory['limit_mib']} MiB, no swap\nreserved {memory['reservation_mib']} MiB",
             f"{device['name'] or 'GPU'}\n{device['uuid']}" if device["kind"] == "gpu" else "none (CPU)")
     yield "system", format_cpulist(system["cores"]), system["cpuset"], "", f"{system['memory_left_mib']} MiB left", ""
+
+
+def _gpu(device):
+    """Say what the GPU is driven by, and where its memory goes."""
+    vram = device["vram"]
+    slots = f"{vram['context_length']} tokens" if vram["parallel"] == 1 else f"{vram['parallel']} x {vram['context_length']} tokens"
+    models = "" if vram["max_loaded_models"] == 1 else f", {vram['max_loaded_models']} models"
+    left = f"{vram['left_mib']} MiB left" if vram["left_mib"] >= 0 else f"{-vram['left_mib']} MiB go to RAM"
+    yield from _paragraph(
+        "GPU:  ", f"{device['name'] or 'GPU'}, compute capability {device['compute_capability']}, driver {device['driver']['found'] or 'unknown'}"
+                  f" (allowed {device['driver']['allowed']}), {device['library']}, handed over by {device['handover'].upper()}")
+    yield from _paragraph(
+        "VRAM: ", f"{vram['total_mib']} MiB: overhead {vram['reserve_mib']}, model {vram['weights_mib'] or 'unknown'}, KV cache {vram['kv_cache_mib']}"
+                  f" ({slots}, {vram['kv_cache_type']}{models}), {left}")
 
 
 def _grid(rows):

@@ -86,7 +86,21 @@ POLICY = {
         " with any on every usable core, vLLM's too; or a core list."),
     "ollama_memory_limit_mib": _mib(4096, 256, "Memory limit of Ollama's container; the swap limit is the same."),
     "ollama_memory_reservation_mib": _mib(1024, 6, "Memory reservation of Ollama's container."),
-    "ollama_require_gpu": _flag("Refuse a host without a GPU for Ollama. Where false, such a host runs Ollama on its CPUs.", True),
+    "ollama_require_gpu": _flag(
+        "Refuse a host without a GPU that Ollama can use. Where false, such a host runs Ollama on its CPUs, and the notes say why.", True),
+    "ollama_gpu": Option(
+        "text", "str", "", "Ollama's GPU, by its UUID or by a pattern of its name such as *P2200*. Empty takes the one with most memory that can be used."),
+    "ollama_engine_version": Option("version", "str", "0.32.15", "Version of Ollama that will run; decides which drivers and cards do."),
+    "ollama_model_mib": _number(0, 0, _MIB_MAX, "Size of Ollama's largest model as loaded; 0 means unknown.", "MiB"),
+    "ollama_kv_bytes_per_token": _number(
+        0, 0, 1 << 24, "KV cache of one token as f16, 4 x layers x KV heads x head size; 0 means unknown, and a cautious figure is taken.", "bytes"),
+    "ollama_context_length": _number(
+        0, 0, 1 << 24, "Context of each of Ollama's slots on a GPU; 0 lets the plan decide, 4096 or what fits.", "tokens"),
+    "ollama_parallel": _number(1, 1, 256, "Requests that Ollama works on at once, each with a context of its own.", "slots"),
+    "ollama_max_loaded_models": _number(1, 1, 64, "Models that Ollama keeps loaded at once, each as large as the largest.", "models"),
+    "ollama_kv_cache_type": _choice("f16", ("f16", "q8_0", "q4_0"), "Type of Ollama's KV cache; the others than f16 need flash attention."),
+    "ollama_allow_partial_offload": _flag("Accept that a model does not fit into the GPU's memory, and that a part of it is computed on CPUs."),
+    "container_toolkit_version": Option("version", "str", "1.19.1", "Version of the NVIDIA container toolkit that will hand the GPU over."),
     "system_reserve_mib": _mib(1024, 128, "Memory that no limit may claim, left to the system."),
     "allow_squeezing_containers": _flag("Accept that exclusive isolation confines running containers of others to the system's CPUs."),
 }
@@ -172,6 +186,7 @@ def _expected(option):
         return ("a list of " if option.kind == "services" else "") + " or ".join(option.choices)
     return {
         "bool": "true or false",
+        "text": "text",
         "version": "a version such as 0.32.0, as text",
         "reserved": "a number of cores from 1, or a list of core numbers such as [7] or 6-7",
         "ollama": "reserved, any, or a list of core numbers such as 6-7",
@@ -325,6 +340,12 @@ def _read_ollama(option, value):
     return numbers
 
 
+def _read_text(option, value):
+    if not isinstance(value, str):
+        raise Unreadable("option-type", f"{_kind_of(value)}, not text", option.default)
+    return value.strip()
+
+
 def _read_version(option, value):
     if isinstance(value, str) and parse_version(value):
         return value.strip().lstrip("vV")
@@ -342,4 +363,5 @@ _READERS = {
     "reserved": _read_reserved,
     "ollama": _read_ollama,
     "version": _read_version,
+    "text": _read_text,
 }

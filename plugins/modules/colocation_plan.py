@@ -32,12 +32,14 @@ options:
         in RV(erni_ki.inference.container_engine_info#module:container_engine).
       - Leave it out where none was looked for; an engine that is not installed yet is no reason to refuse a plan.
     type: dict
-  gpus:
+  gpu:
     description:
-      - The GPUs of the host, each with C(uuid) (str), C(name) (str) and C(memory_total_mib) (int, MiB). Leave it out, or empty, for a host without one.
-      - Ollama gets the one with most memory. vLLM never gets one.
-    type: list
-    elements: dict
+      - The GPUs of the host and their driver, as returned by M(erni_ki.inference.gpu_info) in RV(erni_ki.inference.gpu_info#module:gpu).
+      - Leave it out, or empty, where none was looked for; that is a host without one.
+      - Ollama gets the one that C(ollama_gpu) of O(policy) names, or the one with most memory among those it can use. vLLM never gets one.
+      - A card that Ollama cannot use is no reason to be silent. Driver, kernel modules, container toolkit and Docker are judged by a
+        compatibility table, and what does not go together is refused.
+    type: dict
   policy:
     description:
       - What is asked for. A key that is left out, or null, has its default. Numbers may be given as text. Unknown keys are violations.
@@ -74,7 +76,21 @@ options:
         without vLLM on the cores vLLM would have had); with any on every usable core, vLLM's too; or a core list.
       - C(ollama_memory_limit_mib) (int, MiB; default 4096). Memory limit of Ollama's container; the swap limit is the same.
       - C(ollama_memory_reservation_mib) (int, MiB; default 1024). Memory reservation of Ollama's container.
-      - C(ollama_require_gpu) (bool; default true). Refuse a host without a GPU for Ollama. Where false, such a host runs Ollama on its CPUs.
+      - C(ollama_require_gpu) (bool; default true). Refuse a host without a GPU that Ollama can use. Where false, such a host runs Ollama on its CPUs,
+        and the notes say why.
+      - C(ollama_gpu) (str; default empty). Ollama's GPU, by its UUID or by a pattern of its name such as *P2200*. Empty takes the one with most
+        memory that can be used.
+      - C(ollama_engine_version) (str; default 0.32.15). Version of Ollama that will run; decides which drivers and cards do.
+      - C(ollama_model_mib) (int, MiB; default 0). Size of Ollama's largest model as loaded; 0 means unknown.
+      - C(ollama_kv_bytes_per_token) (int, bytes; default 0). KV cache of one token as f16, 4 x layers x KV heads x head size; 0 means unknown, and a
+        cautious figure is taken.
+      - C(ollama_context_length) (int, tokens; default 0). Context of each of Ollama's slots on a GPU; 0 lets the plan decide, 4096 or what fits.
+      - C(ollama_parallel) (int, slots; default 1). Requests that Ollama works on at once, each with a context of its own.
+      - C(ollama_max_loaded_models) (int, models; default 1). Models that Ollama keeps loaded at once, each as large as the largest.
+      - C(ollama_kv_cache_type) (str, f16 or q8_0 or q4_0; default f16). Type of Ollama's KV cache; the others than f16 need flash attention.
+      - C(ollama_allow_partial_offload) (bool; default false). Accept that a model does not fit into the GPU's memory, and that a part of it is
+        computed on CPUs.
+      - C(container_toolkit_version) (str; default 1.19.1). Version of the NVIDIA container toolkit that will hand the GPU over.
       - C(system_reserve_mib) (int, MiB; default 1024). Memory that no limit may claim, left to the system.
       - C(allow_squeezing_containers) (bool; default false). Accept that exclusive isolation confines running containers of others to the system's
         CPUs.
@@ -92,6 +108,7 @@ options:
 seealso:
   - module: erni_ki.inference.cpu_topology_info
   - module: erni_ki.inference.container_engine_info
+  - module: erni_ki.inference.gpu_info
 """
 
 EXAMPLES = r"""
@@ -105,6 +122,20 @@ EXAMPLES = r"""
     policy:
       ollama_require_gpu: false
   register: decided
+
+- name: Read the GPUs
+  erni_ki.inference.gpu_info:
+  register: cards
+
+- name: Plan with a GPU for a model of 2 GiB, with the slots and KV cache that fit beside it
+  erni_ki.inference.colocation_plan:
+    topology: "{{ host.cpu_topology }}"
+    gpu: "{{ cards.gpu }}"
+    policy:
+      ollama_gpu: "*P2200*"
+      ollama_model_mib: 1926
+      ollama_kv_bytes_per_token: 114688
+      ollama_parallel: 2
 
 - name: Show the plan
   ansible.builtin.debug:
@@ -245,8 +276,90 @@ plan:
           description: Its C(limit_mib), C(swap_limit_mib) and C(reservation_mib), in MiB.
           type: dict
         device:
-          description: C(kind), V(gpu) or V(none), with the C(uuid) and C(name) of the GPU.
+          description: Its device. Without a GPU there are only the first three fields, and all but the first are V(none).
           type: dict
+          contains:
+            kind:
+              description: V(gpu) or V(none).
+              type: str
+            uuid:
+              description: The GPU's UUID.
+              type: str
+              sample: GPU-1b2c3d4e-0000-1111-2222-333344445555
+            name:
+              description: The GPU's name; V(none) where the driver does not tell it.
+              type: str
+              sample: Quadro P2200
+            bus_id:
+              description: Its PCI address; V(none) where the driver does not tell it.
+              type: str
+              returned: for a GPU
+              sample: "0000:01:00.0"
+            compute_capability:
+              description: Its compute capability.
+              type: str
+              returned: for a GPU
+              sample: "6.1"
+            memory_total_mib:
+              description: Its memory in MiB.
+              type: int
+              returned: for a GPU
+              sample: 5120
+            cdi_device:
+              description: Its name for the container engine.
+              type: str
+              returned: for a GPU
+              sample: nvidia.com/gpu=GPU-1b2c3d4e-0000-1111-2222-333344445555
+            library:
+              description: The CUDA library that Ollama takes for this card and driver.
+              type: str
+              returned: for a GPU
+              sample: cuda_v12
+            driver:
+              description: The driver's version C(found) (V(none) where it is unknown), and the branches C(allowed), V(550-) for 550 and later.
+              type: dict
+              returned: for a GPU
+            handover:
+              description: How the container engine hands the GPU over.
+              type: str
+              returned: for a GPU
+              sample: cdi
+            vram:
+              description: Where its memory goes.
+              type: dict
+              returned: for a GPU
+              contains:
+                total_mib:
+                  description: All of it, in MiB.
+                  type: int
+                reserve_mib:
+                  description: What is gone before a model is loaded, in MiB. That is what the driver reserves, CUDA, the compute buffers, and what
+                    Ollama leaves free.
+                  type: int
+                weights_mib:
+                  description: The models' weights in MiB, V(0) when unknown.
+                  type: int
+                kv_cache_mib:
+                  description: Their KV caches in MiB.
+                  type: int
+                left_mib:
+                  description: What is left, in MiB. Below zero as much is in RAM instead, as C(ollama_allow_partial_offload) of O(policy) allows.
+                  type: int
+                context_length:
+                  description: The context of each slot, in tokens.
+                  type: int
+                parallel:
+                  description: How many requests each model works on at once.
+                  type: int
+                kv_cache_type:
+                  description: The type of the KV cache, V(f16), V(q8_0) or V(q4_0).
+                  type: str
+                max_loaded_models:
+                  description: How many models are loaded at once.
+                  type: int
+                partial_allowed:
+                  description: Whether a part of a model may be in RAM.
+                  type: bool
     partition:
       description:
         - How the CPUs are held apart, with C(mode), C(slices) (each with C(unit), C(cpus), C(mems) and C(memory_low_mib); empty where systemd does not keep the
@@ -322,7 +435,7 @@ def main():
         argument_spec={
             "topology": {"type": "dict", "required": True},
             "engine": {"type": "dict"},
-            "gpus": {"type": "list", "elements": "dict"},
+            "gpu": {"type": "dict"},
             "policy": {"type": "dict"},
             "prefix": {"type": "str", "default": ""},
             "fail_on_violations": {"type": "bool", "default": True},
@@ -330,7 +443,7 @@ def main():
         supports_check_mode=True,
     )
     params = module.params
-    result = decide(params["topology"], params["engine"], params["gpus"], params["policy"], params["prefix"])
+    result = decide(params["topology"], params["engine"], params["gpu"], params["policy"], params["prefix"])
     result["plan_text"] = None if result["plan"] is None else render_plan(result["plan"])
     if result["violations"] and params["fail_on_violations"]:
         module.fail_json(msg="\n".join(result["table"]), **result)

@@ -104,6 +104,10 @@ container_engine:
           description: The container's name.
           type: str
           sample: vllm
+        id:
+          description: Its full id, 64 hexadecimal digits.
+          type: str
+          sample: 4f66ad9a0b2e3c6d5e7f8a9b0c1d2e3f4a5b6c7d8e9f0a1b2c3d4e5f60718293
         image:
           description: The image as it was asked for.
           type: str

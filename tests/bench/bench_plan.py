@@ -38,9 +38,22 @@ def host():
         "memory": {"total_mib": 524288, "available_mib": 524288, "swap_total_mib": 0}, "cgroup": {"version": 2, "mode": "unified"}, "init_system": "systemd"}
 
 
+def gpus():
+    """Eight of a kind, each held in part by 16 processes."""
+    found = [
+        {"index": number, "name": "NVIDIA H200", "uuid": f"GPU-{number}", "bus_id": f"0000:0{number}:00.0", "compute_capability": "9.0",
+         "architecture": "Hopper", "memory": {"total_mib": 143771, "used_mib": 0, "free_mib": 143000 - number, "reserved_mib": 600}, "mig_mode": "disabled",
+         "processes": [{"pid": pid, "name": "python", "memory_mib": 16, "container": None} for pid in range(16)], "error": None} for number in range(8)]
+    cards = [{"bus_id": gpu["bus_id"], "vendor_id": "0x10de", "device_id": "0x2335", "class": "0x030200", "name": None, "driver": "nvidia"} for gpu in found]
+    return {"state": "ok", "driver_version": "580.95.05", "module": {"loaded": True, "version": "580.95.05", "open": True}, "cards": cards, "gpus": found,
+            "toolkit": {"version": "1.19.1"}}
+
+
 QUESTIONS = (
     ("defaults", {"ollama_require_gpu": False}),
     ("exclusive, spanning, idle siblings", {"ollama_require_gpu": False, "isolation": "exclusive", "vllm_numa": "span", "vllm_smt": "idle"}),
+    ("eight GPUs", {"ollama_model_mib": 40000, "ollama_parallel": 4}),
+    ("a model that fits on none of them", {"ollama_model_mib": 150000, "ollama_context_length": 1 << 20, "ollama_max_loaded_models": 3}),
     ("refused for ten reasons", {
         "reserved_cores": 500, "vllm_cpus": "0-70", "vllm_omp_bind": "255", "vllm_kv_cache_gib": 9, "vllm_kv_cache_fixed": True, "vllm_smt": "off",
         "ollama_cpus": "200", "ollama_memory_limit_mib": 999999, "vllm_nodes": 2}),
@@ -48,13 +61,13 @@ QUESTIONS = (
 
 
 def main():
-    facts = host()
+    facts, cards = host(), gpus()
     print(f"A plan for {SOCKETS} sockets x {2 * CORES} threads, {ROUNDS} rounds each; the target is {TARGET_MS} ms.")
     for name, policy in QUESTIONS:
         times = []
         for _round in range(ROUNDS):
             start = time.perf_counter()
-            result = decide(facts, None, [], policy)
+            result = decide(facts, None, cards if "ollama_model_mib" in policy else None, policy)
             if result["plan"]:
                 render_plan(result["plan"])
             times.append(1000 * (time.perf_counter() - start))

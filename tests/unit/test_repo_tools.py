@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tarfile
@@ -149,6 +150,63 @@ class TestDocs:
             "README.md does not say what the argument specs say; `make docs` writes it"]
         docs.write()
         assert docs.stale() == []
+
+
+class TestGpuTables:
+    def test_made_from_the_data(self, tool):
+        tables = tool("gpu_tables")
+        made = tables.tables(tables.load(), (0, 32, 15))
+        lines = made["architectures"].splitlines()
+        assert lines[0].startswith("| Architecture |") and set(lines[1]) == {"|", "-"}
+        pascal = next(line for line in lines if line.startswith("| Pascal |"))
+        assert pascal.startswith("| Pascal | 6.0-6.2 | 570-580 | proprietary only | `cuda_v12` from 570 on | ") and "<https://" in pascal
+        # What differs within an architecture has lines of its own.
+        assert [line.split(" | ")[1:3] for line in lines if line.startswith("| Blackwell |")] == [
+            ["10.0", "580 and later"], ["12.0", "570 and later"], ["12.1", "580 and later"]]
+        assert "| Kepler | 3.0-3.7 | none | proprietary only | none |" in made["architectures"]
+        older = tables.tables(tables.load(), (0, 24, 0))["architectures"]
+        assert "| Pascal | 6.0-6.2 | 531-580 |" in older
+        # No cell breaks its table.
+        assert all(line.count(" | ") == table.splitlines()[0].count(" | ") for table in made.values() for line in table.splitlines()[2:])
+
+    @pytest.mark.parametrize("source, linked", [
+        ("see https://example.org/a_b.", "see <https://example.org/a_b>."), ("a (https://example.org/x): b", "a (<https://example.org/x>): b"),
+        ("https://example.org/1.2.3; y", "<https://example.org/1.2.3>; y"), ("docs/gpu.md", "docs/gpu.md")])
+    def test_addresses_are_links(self, tool, source, linked):
+        assert tool("gpu_tables").linked(source) == linked
+
+    def test_places(self, tool):
+        tables = tool("gpu_tables")
+        text = "# T\n<!-- table: a -->\nold\n<!-- end of table -->\n<!-- table: c -->\n<!-- end of table -->\n"
+        filled = tables.fill_in(text, {"a": "new\n", "b": "b\n"})
+        assert "old" not in filled and "\nnew\n" in filled and tables.fill_in(filled, {"a": "new\n"}) == filled
+        assert list(tables.misplaced(text, {"a": "", "b": ""})) == [
+            "docs/gpu.md has a place for the table c, and there is no such table",
+            "docs/gpu.md has no place for the table b: add <!-- table: b --> and <!-- end of table -->"]
+
+    def test_a_stale_table_is_noticed(self, tool, tmp_path, monkeypatch):
+        docs = tool("docs")
+        monkeypatch.setattr(docs, "REPO", tmp_path)
+        monkeypatch.setattr(docs, "README", tmp_path / "README.md")
+        option = {"description": "V.", "type": "str", "default": "0.32.15"}
+        specs = {"argument_specs": {"main": {"short_description": "Plan", "options": {"plan_ollama_engine_version": option}}}}
+        for name, text in (("roles/plan/meta/argument_specs.yml", json.dumps(specs)), ("README.md", "<!-- variables: * -->\n<!-- end of variables -->\n")):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text)
+        (tmp_path / "docs").mkdir()
+        whole = (TOOLS.parent / "docs" / "gpu.md").read_text(encoding="utf-8")
+        (tmp_path / "docs" / "gpu.md").write_text(whole.replace("570-580", "560-580"), encoding="utf-8")
+        docs.write()
+        assert docs.stale() == [] and (tmp_path / "docs" / "gpu.md").read_text(encoding="utf-8") == whole
+        (tmp_path / "docs" / "gpu.md").write_text(whole.replace("570-580", "560-580"), encoding="utf-8")
+        assert docs.stale()[0] == "docs/gpu.md does not say what the compatibility tables say; `make docs` writes it"
+        (tmp_path / "docs" / "gpu.md").write_text(whole.replace("table: docker", "table: moby"), encoding="utf-8")
+        assert any("no place for the table docker" in line for line in docs.stale())
+
+    def test_every_refusal_is_in_the_document(self):
+        rules = set(re.findall(r'(?:Problem|refuse)\(\s*"([a-z-]+)"', (TOOLS.parent / "plugins" / "module_utils" / "_plan_gpu.py").read_text(encoding="utf-8")))
+        text = (TOOLS.parent / "docs" / "gpu.md").read_text(encoding="utf-8")
+        assert len(rules) > 15 and [rule for rule in sorted(rules) if f"`{rule}`" not in text] == []
 
 
 class TestRunTests:

@@ -9,7 +9,36 @@ from hypothesis import strategies as st
 
 from ansible_collections.erni_ki.inference.plugins.module_utils._cpulist import format_cpulist, parse_cpulist
 
-GPU = {"uuid": "GPU-1b2c3d4e-0000-1111-2222-333344445555", "name": "Quadro P2200", "memory_total_mib": 5120}
+UUID = "GPU-1b2c3d4e-0000-1111-2222-333344445555"
+
+
+def gpu(uuid=UUID, name="Quadro P2200", total=5120, capability="6.1", architecture="Pascal", **changes):
+    """A GPU as gpu_info shows it; a Quadro P2200 that nobody uses."""
+    found = {
+        "index": 0, "name": name, "uuid": uuid, "bus_id": "0000:01:00.0",
+        "memory": {"total_mib": total, "used_mib": 3, "free_mib": total - 64, "reserved_mib": 61}, "compute_capability": capability,
+        "architecture": architecture, "mig_mode": None, "ecc_mode": None, "power_limit_w": 75.0, "temperature_c": 41, "processes": [], "error": None}
+    found.update(changes)
+    return found
+
+
+def card(device_id="0x1c31", bus_id="0000:01:00.0", **changes):
+    """A card as the PCI bus shows it."""
+    return {"bus_id": bus_id, "vendor_id": "0x10de", "device_id": device_id, "class": "0x030000", "name": None, "driver": "nvidia", **changes}
+
+
+def gpu_facts(*gpus, **changes):
+    """What gpu_info returns of a host with these GPUs and a driver that does."""
+    facts = {
+        "state": "ok", "code": None, "hint": "", "driver_version": "580.95.05", "cuda_driver_version": "13.0", "nvml_version": "13.580.95.05",
+        "module": {"loaded": True, "version": "580.95.05", "open": False}, "cards": [card()], "gpus": list(gpus),
+        "toolkit": {"version": "1.19.1", "cdi_spec": "/var/run/cdi/nvidia.yaml", "cdi_devices": [], "cdi_driver_version": "580.95.05"}}
+    facts.update(changes)
+    return facts
+
+
+GPU = gpu_facts(gpu())
+NO_GPU = gpu_facts(state="no_card", driver_version=None, module={"loaded": False, "version": None, "open": None}, cards=[])
 
 
 def topology(groups, memory=32000, nodes=None, kinds=None, node_of=None, **changes):
@@ -113,8 +142,9 @@ def topologies(draw):
 
 
 _containers = st.lists(st.fixed_dictionaries({
-    "name": st.sampled_from(["vllm", "ollama", "postgres", "webui"]), "image": st.just("x"), "state": st.just("running"),
-    "cgroup_parent": st.sampled_from(["", "system.slice", "other.slice", "/docker"]), "cpuset": st.just(""), "compose_project": st.none()}), max_size=3)
+    "name": st.sampled_from(["vllm", "ollama", "postgres", "webui"]), "id": st.sampled_from(["a" * 64, "b" * 64]), "image": st.just("x"),
+    "state": st.just("running"), "cgroup_parent": st.sampled_from(["", "system.slice", "other.slice", "/docker"]), "cpuset": st.just(""),
+    "compose_project": st.none()}), max_size=3)
 
 
 @st.composite
@@ -132,7 +162,49 @@ def engines(draw):
     return engine
 
 
-gpu_lists = st.sampled_from([[], [GPU], [dict(GPU, uuid="GPU-small", memory_total_mib=2048), GPU]])
+# Cards as they are sold: name, PCI device id, compute capability, architecture, MiB.
+SOLD = (
+    ("Quadro P2200", "0x1c31", "6.1", "Pascal", 5120), ("Quadro K4200", "0x11b4", "3.0", "Kepler", 4096),
+    ("GeForce GTX 750 Ti", "0x1380", "5.0", "Maxwell", 2048), ("Tesla P40", "0x1b38", "6.1", "Pascal", 24576),
+    ("Tesla V100-PCIE-16GB", "0x1db4", "7.0", "Volta", 16384), ("Tesla T4", "0x1eb8", "7.5", "Turing", 16384),
+    ("NVIDIA RTX A2000", "0x2531", "8.6", "Ampere", 6138), ("NVIDIA L4", "0x27b8", "8.9", "Ada", 23034), ("NVIDIA H200", "0x2335", "9.0", "Hopper", 143771),
+    ("NVIDIA B200", "0x2901", "10.0", "Blackwell", 183359), ("NVIDIA GeForce RTX 5060", "0x2d05", "12.0", "Blackwell", 8151))
+
+
+@st.composite
+def gpu_hosts(draw):
+    """What gpu_info returns: mostly a card that works, and now and then all that can be wrong with one."""
+    if seldom(draw, 25):
+        return draw(st.sampled_from([None, {}, NO_GPU]))
+    sold = [draw(st.sampled_from(SOLD)) if seldom(draw, 40) else SOLD[0] for _card in range(draw(st.sampled_from([1, 1, 1, 2, 3])))]
+    gpus, cards = [], []
+    for index, (name, device_id, capability, architecture, total) in enumerate(sold):
+        bus = f"0000:0{index + 1}:00.0"
+        cards.append(card(device_id, bus, driver=draw(st.sampled_from(["nvidia", "nvidia", "nouveau", None])), name=draw(st.sampled_from([name, None]))))
+        if seldom(draw, 5):
+            continue
+        free, processes = total - draw(st.integers(0, 100)), []
+        if seldom(draw, 25):
+            held = [draw(st.integers(0, free // 2)) for _process in range(draw(st.integers(1, 3)))]
+            containers = st.sampled_from([None, "a" * 64, "b" * 64, "c" * 64])
+            processes = [
+                {"pid": 100 + number, "name": "python", "container": draw(containers), "type": "compute",
+                 "memory_mib": draw(st.sampled_from([size, size, size, None]))} for number, size in enumerate(held)]
+            free = max(0, free - sum(held))
+        gpus.append(gpu(
+            f"GPU-{index}", name if seldom(draw, 95) else None, total, capability if seldom(draw, 95) else None, architecture if seldom(draw, 95) else None,
+            bus_id=draw(st.sampled_from([bus, f"0000{bus}"])), processes=processes, mig_mode=draw(st.sampled_from([None, "disabled"])),
+            memory={"total_mib": total, "used_mib": total - free, "free_mib": free, "reserved_mib": draw(st.sampled_from([None, 0, 61]))}))
+        if seldom(draw, 5):
+            gpus[-1].update(draw(st.sampled_from([{"mig_mode": "enabled"}, {"error": "it is lost"}, {"memory": {}}, {"uuid": None, "error": "no answer"}])))
+    driver = draw(st.sampled_from(["580.95.05"] * 6 + ["570.211.01", "550.163.01", "535.288.01", "595.58", "610.43.02", None, "strange"]))
+    bad = ["no_driver", "not_loaded", "version_mismatch", "gpu_lost", "permission", "no_bindings", "unknown"]
+    state = draw(st.sampled_from(bad)) if seldom(draw, 15) else "ok"
+    return gpu_facts(
+        *(gpus if state in ("ok", "gpu_lost") else ()), cards=cards, state=state, code=draw(st.sampled_from([None, 9])),
+        hint=draw(st.sampled_from(["", "Do this", "Do that."])) if state != "ok" else "", driver_version=driver,
+        module={"loaded": True, "version": driver, "open": draw(st.sampled_from([None, False, False, False, True]))},
+        toolkit={"version": draw(st.sampled_from([None, "1.19.1", "1.19.1", "1.18.2", "1.17.8", "1.17.7", "unknown"])), "cdi_spec": None})
 
 
 def _values(facts):
@@ -175,6 +247,16 @@ def _values(facts):
         "ollama_memory_limit_mib": mib(4096, 2048, 300),
         "ollama_memory_reservation_mib": mib(1024, 512),
         "ollama_require_gpu": st.sampled_from([False, False, True, "yes"]),
+        "ollama_gpu": st.sampled_from(["", "*", "*P2200*", "P2200", "GPU-0", "gpu-1", "GPU-9", "Quadro*"]),
+        "ollama_engine_version": st.sampled_from(["0.32.15", "0.31.0", "0.30.11", "0.30.0", "0.24.0", "0.11.0", "0.5.0", "none"]),
+        "ollama_model_mib": mib(1926, 2400, 4466, 20000),
+        "ollama_kv_bytes_per_token": st.sampled_from([0, 114688, 57344, 393216]),
+        "ollama_context_length": st.sampled_from([0, 512, 1000, 4096, 8192, "16384", 131072]),
+        "ollama_parallel": st.sampled_from([1, 2, 4, 16, 0]),
+        "ollama_max_loaded_models": st.sampled_from([1, 2, 3]),
+        "ollama_kv_cache_type": st.sampled_from(["f16", "q8_0", "q4_0", "q8"]),
+        "ollama_allow_partial_offload": st.booleans(),
+        "container_toolkit_version": st.sampled_from(["1.19.1", "1.18.2", "1.17.8", "1.17.7", "1.20", "new"]),
         "system_reserve_mib": mib(1024, 512, 16000),
         "allow_squeezing_containers": st.booleans(),
     }
@@ -186,7 +268,7 @@ junk = st.recursive(
 
 
 # Where rules meet.
-_OFTEN = ("isolation", "ollama_cpus", "vllm_cores", "vllm_numa", "vllm_omp")
+_OFTEN = ("isolation", "ollama_cpus", "vllm_cores", "vllm_numa", "vllm_omp", "ollama_model_mib", "ollama_context_length", "ollama_gpu")
 
 
 @st.composite
@@ -206,15 +288,80 @@ def policies(draw, facts):
 def questions(draw):
     """All that a plan is made of: host, engine, GPUs, policy."""
     facts = draw(topologies())
-    return facts, draw(engines()), draw(gpu_lists), draw(policies(facts))
+    return facts, draw(engines()), draw(gpu_hosts()), draw(policies(facts))
+
+
+@st.composite
+def gpu_questions(draw):
+    """The same about one plain host: only what has to do with the GPU varies."""
+    facts = topology(split(8), memory=draw(st.sampled_from([12000, 32000, 200000])))
+    values = {name: value for name, value in _values(facts).items() if name.startswith("ollama_") or name == "container_toolkit_version"}
+    sound = {"ollama_cpus": st.just("reserved"), "ollama_require_gpu": st.sampled_from([True, True, False])}
+    policy = {name: draw(sound.get(name, value)) for name, value in values.items() if seldom(draw, 25)}
+    engine = draw(engines())
+    host = draw(gpu_hosts())
+    if engine and seldom(draw, 50):
+        # Ollama runs already, and holds what it has loaded.
+        engine["containers"] = [{"name": "ollama", "id": "a" * 64}, {"name": "webui", "id": "b" * 64}]
+    return facts, engine, host, policy
 
 
 # What may be left when everything in a policy has been mended: the host has to change.
 HELPLESS = frozenset((
-    "architecture", "isa", "engine-snap", "engine-podman", "engine-version", "engine-compose", "cores-needed", "host-memory", "node-memory", "kv-fits-node"))
+    "architecture", "isa", "engine-snap", "engine-podman", "engine-version", "engine-compose", "cores-needed", "host-memory", "node-memory", "kv-fits-node",
+    # A model that fits into nothing that the host has.
+    "vram-fits", "spill-fits-limit"))
 
 
-def check_plan(facts, engine, gpus, values, plan):
+def check_device(engine, facts, values, limit, device):
+    """Assert that the GPU in a plan is one that works, and that what is to be on it fits."""
+    found = next(item for item in facts["gpus"] if item["uuid"] == device["uuid"])
+    assert facts["state"] == "ok" and not found["error"] and found["mig_mode"] != "enabled"
+    asked = values["ollama_gpu"].lower()
+    assert not asked or asked == found["uuid"].lower() or "*" in asked
+    # Card, driver and library, told once more.
+    version = tuple(int(part) for part in values["ollama_engine_version"].split("."))
+    capability = tuple(int(part) for part in device["compute_capability"].split("."))
+    assert found["compute_capability"] in (None, device["compute_capability"]) and capability >= (5, 0)
+    driver = facts["driver_version"]
+    branch = int(driver.split(".")[0]) if driver and driver != "strange" else None
+    first, _dash, last = device["driver"]["allowed"].partition("-")
+    assert device["driver"]["found"] == driver and (branch is None or int(first) <= branch <= int(last or branch))
+    assert int(first) >= (570 if version >= (0, 30) and capability < (7,) else 550 if version >= (0, 30) else 531)
+    assert last == ("580" if capability < (7, 5) else "")
+    assert facts["module"]["open"] is not True or capability >= (7, 5)
+    assert facts["module"]["open"] is not False or capability < (10,)
+    assert device["library"] == ("cuda_v13" if capability >= (7, 5) and version >= (0, 11, 11) and branch and branch >= 580 else "cuda_v12") or branch is None
+    assert facts["toolkit"]["version"] != "1.17.7" and values["container_toolkit_version"] != "1.17.7"
+    assert device["handover"] == "cdi" and device["cdi_device"] == f"nvidia.com/gpu={found['uuid']}"
+    if engine and engine["installed"] and engine["version"]:
+        assert int(engine["version"].split(".")[0]) >= 25
+    # The budget.
+    vram, memory = device["vram"], found["memory"]
+    count, share = values["ollama_max_loaded_models"], {"f16": 1, "q8_0": 17 / 32, "q4_0": 9 / 32}[vram["kv_cache_type"]]
+    assert device["memory_total_mib"] == vram["total_mib"] == memory["total_mib"]
+    assert vram["reserve_mib"] == 768 * count + (1024 if version >= (0, 30) else 0) + (memory["reserved_mib"] or 0)
+    assert vram["weights_mib"] == values["ollama_model_mib"] * count
+    kv = vram["context_length"] * vram["parallel"] * (values["ollama_kv_bytes_per_token"] or 147456) * share / 2**20
+    assert kv * count <= vram["kv_cache_mib"] < (kv + 1) * count
+    assert vram["left_mib"] == vram["total_mib"] - vram["reserve_mib"] - vram["weights_mib"] - vram["kv_cache_mib"]
+    assert vram["parallel"] == values["ollama_parallel"] and vram["max_loaded_models"] == count and vram["kv_cache_type"] == values["ollama_kv_cache_type"]
+    assert vram["context_length"] == values["ollama_context_length"] or (values["ollama_context_length"] == 0 and 1024 <= vram["context_length"] <= 4096)
+    assert vram["kv_cache_type"] == "f16" or capability >= ((6, 0) if version >= (0, 31, 2) else (7, 0) if version >= (0, 30) else (5, 0))
+    assert vram["partial_allowed"] == values["ollama_allow_partial_offload"]
+    if vram["left_mib"] < 0:
+        assert vram["partial_allowed"] and 256 - vram["left_mib"] <= limit
+    # What others hold.
+    own = {item["id"] for item in (engine or {"containers": []})["containers"] if item["name"] == "ollama"}
+    mine = [process for process in found["processes"] if process["container"] in own]
+    if not any(process["memory_mib"] is None for process in mine):
+        needed = 768 * count + (1024 if version >= (0, 30) else 0)
+        if not vram["partial_allowed"]:
+            needed += vram["weights_mib"] + vram["kv_cache_mib"]
+        assert needed <= memory["free_mib"] + sum(process["memory_mib"] for process in mine) + 64
+
+
+def check_plan(facts, engine, gpu_of_host, values, plan):
     """Assert every rule on an accepted plan, from the facts and the policy's (complete, typed) values alone."""
     lists = {name: set(parse_cpulist(facts["cpus"][name])) for name in ("online", "usable", "isolated", "offline")}
     usable = (lists["online"] & lists["usable"]) - lists["isolated"] - lists["offline"]
@@ -332,10 +479,14 @@ def check_plan(facts, engine, gpus, values, plan):
         claimed += memory["limit_mib"]
         assert memory["limit_mib"] == memory["swap_limit_mib"] == values["ollama_memory_limit_mib"]
         assert memory["reservation_mib"] == values["ollama_memory_reservation_mib"] <= memory["limit_mib"]
-        if gpus:
-            assert ollama["device"] == {"kind": "gpu", "uuid": GPU["uuid"], "name": GPU["name"]}
+        if ollama["device"]["kind"] == "gpu":
+            check_device(engine, gpu_of_host, values, memory["limit_mib"], ollama["device"])
         else:
             assert ollama["device"] == {"kind": "none", "uuid": None, "name": None} and values["ollama_require_gpu"] is False
+            # Nobody is left to guess why.
+            rules = [note["rule"] for note in plan["notes"]]
+            assert "ollama-on-cpu" in rules
+            assert ("gpu-unused" in rules) == bool(gpu_of_host and gpu_of_host["state"] != "no_card" and (gpu_of_host["gpus"] or gpu_of_host["cards"]))
     assert system["memory_left_mib"] == total - claimed >= system["memory_reserve_mib"] == values["system_reserve_mib"] > 0
     # Every usable core is somebody's.
     owned = set(system["cores"]) | set(vllm["cores"] if vllm else ()) | set(ollama["cores"] if ollama else ())

@@ -30,7 +30,7 @@ NO_DAEMON = {
     "ClientInfo": {"Plugins": []},
 }
 CONTAINER = {
-    "Name": "/vllm", "Image": "sha256:1", "State": {"Status": "running"},
+    "Id": "5" * 64, "Name": "/vllm", "Image": "sha256:1", "State": {"Status": "running"},
     "HostConfig": {"CgroupParent": "erniki-vllm.slice", "CpusetCpus": "0-6"},
     "Config": {"Image": "vllm:1", "Labels": {"com.docker.compose.project": "erni-ki"}},
 }
@@ -173,7 +173,9 @@ def test_a_whole_engine():
         "data_root": "/var/lib/docker", "live_restore": True, "runtimes": ["io.containerd.runc.v2", "runc"], "default_runtime": "runc",
         "compose": {"kind": "v2", "version": "2.26.1"},
         "containers": [
-            {"name": "vllm", "image": "vllm:1", "state": "running", "cgroup_parent": "erniki-vllm.slice", "cpuset": "0-6", "compose_project": "erni-ki"},
+            {
+                "name": "vllm", "id": "5" * 64, "image": "vllm:1", "state": "running", "cgroup_parent": "erniki-vllm.slice", "cpuset": "0-6",
+                "compose_project": "erni-ki"},
         ],
         "error": None,
     }
@@ -265,7 +267,7 @@ def test_containers():
     gone = {"Name": "/b", "State": {"Status": "exited"}}
     found = _engine.parse_containers([CONTAINER, other, gone])
     assert [one["name"] for one in found] == ["a", "vllm"]
-    assert found[0] == {"name": "a", "image": "sha256:2", "state": "paused", "cgroup_parent": "", "cpuset": "", "compose_project": None}
+    assert found[0] == {"name": "a", "id": "", "image": "sha256:2", "state": "paused", "cgroup_parent": "", "cpuset": "", "compose_project": None}
 
 
 def test_a_container_that_vanishes_meanwhile():

@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.erni_ki.inference.plugins.module_utils._plan import decide, render_plan
 from ansible_collections.erni_ki.inference.plugins.module_utils._policy import POLICY, merge
-from ansible_collections.erni_ki.inference.tests.unit.plugins.plan_strategies import GPU, adjacent, split, topology
+from ansible_collections.erni_ki.inference.tests.unit.plugins.plan_strategies import GPU, UUID, adjacent, split, topology
 
 DOCUMENT = topology(split(8))
 ENGINE = {
@@ -23,19 +23,19 @@ def container(name, parent=""):
     return {"name": name, "image": "x", "state": "running", "cgroup_parent": parent, "cpuset": "", "compose_project": None}
 
 
-def plan(facts=None, engine=None, gpus=(GPU,), **policy):
-    result = decide(facts or DOCUMENT, engine, list(gpus), policy)
+def plan(facts=None, engine=None, gpu="P2200", **policy):
+    result = decide(facts or DOCUMENT, engine, GPU if gpu == "P2200" else gpu, policy)
     assert not result["violations"], result["violations"]
     return result["plan"]
 
 
-def refuse(facts=None, engine=None, gpus=(GPU,), **policy):
+def refuse(facts=None, engine=None, gpu="P2200", **policy):
     """Return the violations by rule; what they call nearest has been tried."""
-    facts = facts or DOCUMENT
-    result = decide(facts, engine, list(gpus), policy)
+    facts, gpu = facts or DOCUMENT, GPU if gpu == "P2200" else gpu
+    result = decide(facts, engine, gpu, policy)
     assert result["plan"] is None and result["notes"] == []
     nearest = {name: value for violation in result["violations"] for name, value in violation["nearest"].items()}
-    again = decide(facts, engine, list(gpus), merge(policy, nearest))
+    again = decide(facts, engine, gpu, merge(policy, nearest))
     assert {item["rule"] for item in again["violations"]} == {item["rule"] for item in result["violations"] if not item["nearest"]}
     return {item["rule"]: item for item in result["violations"]}
 
@@ -55,7 +55,10 @@ def test_the_document_on_split_numbering():
     found = plan(isolation="exclusive")
     assert found.pop("notes") == [
         {"rule": "weights-unknown", "text": "The size of vLLM's model is not known: 410 MiB are left for it. Set vllm_weights_mib to have that checked."},
-        {"rule": "block-size", "text": "Block size 16 became 32: vLLM 0.32.0 does not take 16 on a CPU."}]
+        {"rule": "block-size", "text": "Block size 16 became 32: vLLM 0.32.0 does not take 16 on a CPU."},
+        {"rule": "model-unknown", "text": (
+            "The size of Ollama's model is not known, 2691 MiB of Quadro P2200 are left for it; its KV cache is reckoned at 147456 bytes per token, which"
+            " few models of its kind exceed. Set ollama_model_mib and ollama_kv_bytes_per_token to have it checked.")}]
     assert found == {
         "schema_version": 1,
         "host": {
@@ -75,7 +78,12 @@ def test_the_document_on_split_numbering():
         "ollama": {
             "container": "ollama", "slice": "erniki-ollama.slice", "policy": "reserved", "cores": [7], "cpuset": "7,15", "cpuset_mems": "0", "threads": 1,
             "memory": {"limit_mib": 4096, "swap_limit_mib": 4096, "reservation_mib": 1024},
-            "device": {"kind": "gpu", "uuid": GPU["uuid"], "name": "Quadro P2200"}},
+            "device": {
+                "kind": "gpu", "uuid": UUID, "name": "Quadro P2200", "bus_id": "0000:01:00.0", "compute_capability": "6.1", "memory_total_mib": 5120,
+                "cdi_device": f"nvidia.com/gpu={UUID}", "library": "cuda_v12", "driver": {"found": "580.95.05", "allowed": "570-580"}, "handover": "cdi",
+                "vram": {
+                    "total_mib": 5120, "reserve_mib": 1853, "weights_mib": 0, "kv_cache_mib": 576, "left_mib": 2691, "context_length": 4096, "parallel": 1,
+                    "kv_cache_type": "f16", "max_loaded_models": 1, "partial_allowed": False}}},
         "partition": {
             "mode": "exclusive",
             "slices": [
@@ -155,7 +163,7 @@ def test_ollama_anywhere_computes_only_beside_vllm(isolation):
 
 
 def test_only_vllm():
-    found = plan(gpus=(), services="vllm")
+    found = plan(gpu=None, services="vllm")
     assert found["ollama"] is None and found["vllm"]["cpuset"] == "0-6,8-14" and len(found["partition"]["slices"]) == 1
     assert found["system"]["memory_left_mib"] == 32000 - 6144
 
@@ -406,7 +414,7 @@ def test_ollama_alone_needs_no_vector_units():
 ])
 def test_engines_that_do_not_do(changes, rule, word):
     found = refuse(engine=dict(ENGINE, **changes))
-    assert list(found) == [rule] and found[rule]["nearest"] == {} and word in found[rule]["message"]
+    assert list(found) == [rule, *(["engine-cdi"] if rule == "engine-version" else [])] and found[rule]["nearest"] == {} and word in found[rule]["message"]
 
 
 def test_an_engine_that_is_not_there_is_no_problem():
@@ -445,12 +453,9 @@ def test_no_slices_where_nobody_keeps_them(facts, engine, slices):
 
 
 def test_devices():
-    assert refuse(gpus=())["gpu-required"]["nearest"] == {"ollama_require_gpu": False}
-    found = plan(gpus=(), ollama_require_gpu="no")
+    assert refuse(gpu=None)["gpu-required"]["nearest"] == {"ollama_require_gpu": False}
+    found = plan(gpu=None, ollama_require_gpu="no")
     assert found["ollama"]["device"] == {"kind": "none", "uuid": None, "name": None} and "ollama-on-cpu" in rules(found)
-    small = {"uuid": "GPU-0", "memory_total_mib": 2048}
-    assert "2 GPUs" in text(plan(gpus=(small, GPU)), "gpu-choice") and plan(gpus=(small, GPU))["ollama"]["device"]["uuid"] == GPU["uuid"]
-    assert plan(gpus=(small,))["ollama"]["device"]["name"] is None
 
 
 def test_a_host_with_one_core():
@@ -479,7 +484,7 @@ def test_a_batch_smaller_than_the_sequences():
 
 def test_all_violations_at_once():
     found = refuse(
-        gpus=(), reserved_cores=9, vllm_cores="0-8", vllm_omp_bind="30", vllm_kv_cache_gib=8, vllm_kv_cache_fixed=True, vllm_smt="of",
+        gpu=None, reserved_cores=9, vllm_cores="0-8", vllm_omp_bind="30", vllm_kv_cache_gib=8, vllm_kv_cache_fixed=True, vllm_smt="of",
         ollama_memory_limit_mib=99999, vllm_numa="none", vllm_kv_cache_gb=3, isolation="exclusive", engine=dict(ENGINE, containers=[container("web")]))
     assert set(found) == {
         "option-choice", "unknown-option", "foreign-containers", "kv-fits-limit", "memory-fits-host", "reserved-leaves-core", "core-exists", "core-reserved",
@@ -517,20 +522,27 @@ def test_what_comes_to_light_later_goes_with_the_first():
     (dict(DOCUMENT, cores=[{}] * 9), "and 4 more"),
 ])
 def test_a_host_that_is_none(facts, words):
-    result = decide(facts, None, [], {"vllm_smt": "x"})
+    result = decide(facts, None, None, {"vllm_smt": "x"})
     assert [item["rule"] for item in result["violations"]] == ["facts", "option-choice"]
     assert words in result["violations"][0]["message"] and result["violations"][0]["option"] == "topology"
 
 
-@pytest.mark.parametrize("engine, gpus, option, words", [
-    ("docker", [], "engine", "not a dictionary"),
-    ({"container_engine": ENGINE}, [], "engine", "only its key container_engine is wanted"),
-    (dict(ENGINE, containers=["web"]), [], "engine", "containers is not a list"),
-    (None, "GPU", "gpus", "not a list"),
-    (None, [{}], "gpus", r"gpus[0] has no uuid"),
+@pytest.mark.parametrize("engine, gpu, option, words", [
+    ("docker", None, "engine", "not a dictionary"),
+    ({"container_engine": ENGINE}, None, "engine", "only its key container_engine is wanted"),
+    (dict(ENGINE, containers=["web"]), None, "engine", "containers is not a list"),
+    (None, "GPU", "gpu", "not a dictionary"),
+    (None, {"gpu": GPU}, "gpu", "only its key gpu is wanted"),
+    (None, dict(GPU, state="fine"), "gpu", "state is none of ok, no_card"),
+    (None, dict(GPU, gpus="GPU"), "gpu", "gpus is not a list of dictionaries"),
+    (None, dict(GPU, gpus=[{}]), "gpu", "gpus[0] has no uuid"),
+    (None, dict(GPU, gpus=[{"uuid": "GPU-1", "memory": 5120}]), "gpu", "memory is not a dictionary"),
+    (None, dict(GPU, gpus=[{"uuid": "GPU-1", "processes": "none"}]), "gpu", "gpus[0].processes is not a list of dictionaries"),
+    (None, dict(GPU, cards=["P2200"]), "gpu", "cards is not a list of dictionaries"),
+    (None, dict(GPU, module="580"), "gpu", "module is not a dictionary"),
 ])
-def test_an_engine_or_gpu_that_is_none(engine, gpus, option, words):
-    found = decide(DOCUMENT, engine, gpus, None)["violations"]
+def test_an_engine_or_gpu_that_is_none(engine, gpu, option, words):
+    found = decide(DOCUMENT, engine, gpu, None)["violations"]
     assert [item["option"] for item in found] == [option] and words in found[0]["message"]
 
 
@@ -543,8 +555,8 @@ def test_the_least_that_a_host_may_say():
 
 
 def test_a_policy_that_is_none():
-    assert decide(DOCUMENT, None, [GPU], None)["plan"] == plan()
-    found = decide(DOCUMENT, None, [GPU], ["x"])["violations"]
+    assert decide(DOCUMENT, None, GPU, None)["plan"] == plan()
+    found = decide(DOCUMENT, None, GPU, ["x"])["violations"]
     assert [item["rule"] for item in found] == ["policy-type"]
 
 
@@ -572,17 +584,17 @@ def test_the_file_keeps_texts_that_look_like_lists():
 
 
 def test_a_prefix_names_the_keys_as_the_caller_does_and_decides_nothing():
-    bare, named = decide(DOCUMENT, None, [GPU], {}), decide(DOCUMENT, None, [GPU], {}, "plan_")
+    bare, named = decide(DOCUMENT, None, GPU, {}), decide(DOCUMENT, None, GPU, {}, "plan_")
     assert "Set vllm_weights_mib to" in text(bare, "weights-unknown") and "Set plan_vllm_weights_mib to" in text(named, "weights-unknown")
     assert "Each service is held" in text(named, "fenced") and "plan_isolation: exclusive" in text(named, "fenced")
     assert dict(bare["plan"], notes=None) == dict(named["plan"], notes=None) and named["plan"]["notes"] == named["notes"]
 
 
 def test_a_refusal_names_the_keys_with_their_prefix():
-    result = decide(DOCUMENT, None, [GPU], {"vllm_kv_cache_gib": 8, "vllm_kv_cache_fixed": True, "vlm_cores": "0-6"}, "plan_")
+    result = decide(DOCUMENT, None, GPU, {"vllm_kv_cache_gib": 8, "vllm_kv_cache_fixed": True, "vlm_cores": "0-6"}, "plan_")
     unknown, kv = result["violations"]
     assert unknown["option"] == "plan_vlm_cores" and unknown["nearest"] == {"plan_vlm_cores": None, "plan_vllm_cores": "0-6"}
     assert kv["option"] == "plan_vllm_kv_cache_gib" and all(key.startswith("plan_vllm_") for key in kv["nearest"])
     shown = "\n".join(result["table"])
     assert "plan_vlm_cores" in shown and "plan_plan_" not in shown
-    assert decide({}, None, [], {}, "plan_")["violations"][0]["option"] == "topology"
+    assert decide({}, None, None, {}, "plan_")["violations"][0]["option"] == "topology"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ansible_collections.erni_ki.inference.plugins.module_utils._cpulist import parse_cpulist
 from ansible_collections.erni_ki.inference.plugins.module_utils._plan import decide, render_plan
 from ansible_collections.erni_ki.inference.plugins.module_utils._policy import merge, read_policy
-from ansible_collections.erni_ki.inference.tests.unit.plugins.plan_strategies import HELPLESS, check_plan, junk, questions, topologies
+from ansible_collections.erni_ki.inference.tests.unit.plugins.plan_strategies import HELPLESS, check_plan, gpu_questions, junk, questions, topologies
 
 often = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 
@@ -31,17 +31,25 @@ def well_formed(result):
         assert result["notes"] == result["plan"]["notes"] and all(set(note) == {"rule", "text"} for note in result["notes"])
 
 
-def accepted(facts, engine, gpus, policy, result):
+def accepted(facts, engine, gpu, policy, result):
     values, violations = read_policy(policy)
     assert not violations
-    check_plan(facts, engine, gpus, values, result["plan"])
+    check_plan(facts, engine, gpu, values, result["plan"])
 
 
-def check_helpless(facts, policy, violation):
+def check_helpless(facts, gpu, policy, violation):
     """Where the policy is said not to help, it does not."""
-    if violation["nearest"] or violation["rule"] not in ("host-memory", "node-memory", "kv-fits-node", "cores-needed"):
+    if violation["nearest"] or violation["rule"] not in (
+            "host-memory", "node-memory", "kv-fits-node", "cores-needed", "vram-fits", "spill-fits-limit"):
         return
     values = read_policy(policy)[0]
+    if violation["rule"] in ("vram-fits", "spill-fits-limit"):
+        # One model alone, without its cache, is more than the smallest GPU and all RAM that nobody is promised hold together.
+        memory = min(item["memory"]["total_mib"] for item in gpu["gpus"] if item["memory"])
+        others = (values["vllm_memory_limit_mib"] if "vllm" in values["services"] else 0) + values["system_reserve_mib"]
+        cache = 1024 * (values["ollama_kv_bytes_per_token"] or 147456) >> 20
+        assert values["ollama_model_mib"] + 1853 + 256 + cache > memory + facts["memory"]["total_mib"] - others
+        return
     vllm = 1638 + max(0, values["vllm_shm_mib"] - 256) + values["vllm_weights_mib"] + 1024
     if violation["rule"] == "host-memory":
         needed = (vllm if "vllm" in values["services"] else 0) + (256 if "ollama" in values["services"] else 0) + 128
@@ -57,16 +65,15 @@ def check_helpless(facts, policy, violation):
         assert all(memory[core["numa_node"]] is not None and memory[core["numa_node"]] < vllm for core in cores)
 
 
-@often
-@given(questions())
-def test_plans_keep_the_rules_and_refusals_know_better(question):
-    facts, engine, gpus, policy = question
-    before = copy.deepcopy((facts, engine, gpus, policy))
-    result = decide(facts, engine, gpus, policy)
+def check_question(question):
+    """Assert the rules on the plan, or on what its refusal calls nearest."""
+    facts, engine, gpu, policy = question
+    before = copy.deepcopy((facts, engine, gpu, policy))
+    result = decide(facts, engine, gpu, policy)
     well_formed(result)
-    assert repr((facts, engine, gpus, policy)) == repr(before)
+    assert repr((facts, engine, gpu, policy)) == repr(before)
     if result["plan"]:
-        accepted(facts, engine, gpus, policy, result)
+        accepted(facts, engine, gpu, policy, result)
         return
     # What a refusal calls nearest is accepted, but for what no policy can help.
     nearest = {}
@@ -75,22 +82,34 @@ def test_plans_keep_the_rules_and_refusals_know_better(question):
         assert all(nearest.get(name, value) == value for name, value in violation["nearest"].items())
         nearest.update(violation["nearest"])
         assert violation["nearest"] or violation["rule"] in HELPLESS, violation
-        check_helpless(facts, policy, violation)
+        check_helpless(facts, gpu, policy, violation)
     mended = merge(policy, nearest)
-    again = decide(facts, engine, gpus, mended)
+    again = decide(facts, engine, gpu, mended)
     well_formed(again)
     helpless = {violation["rule"] for violation in result["violations"] if not violation["nearest"]}
     assert {violation["rule"] for violation in again["violations"]} <= helpless, (nearest, again["violations"])
     assert not any(violation["nearest"] for violation in again["violations"])
     if again["plan"]:
-        accepted(facts, engine, gpus, mended, again)
+        accepted(facts, engine, gpu, mended, again)
+
+
+@often
+@given(questions())
+def test_plans_keep_the_rules_and_refusals_know_better(question):
+    check_question(question)
+
+
+@often
+@given(gpu_questions())
+def test_the_gpu_is_one_that_works_and_refusals_know_better(question):
+    check_question(question)
 
 
 @often
 @given(questions())
 def test_the_same_question_has_the_same_answer(question):
-    facts, engine, gpus, policy = question
-    first, second = decide(facts, engine, gpus, policy), decide(*copy.deepcopy((facts, engine, gpus)), dict(reversed(list(policy.items()))))
+    facts, engine, gpu, policy = question
+    first, second = decide(facts, engine, gpu, policy), decide(*copy.deepcopy((facts, engine, gpu)), dict(reversed(list(policy.items()))))
     assert (first["plan"] is None) == (second["plan"] is None)
     if first["plan"]:
         text = render_plan(first["plan"])
@@ -110,12 +129,12 @@ def test_a_damaged_host_is_refused_in_words(facts, data):
         del place[key]
     else:
         place[key] = data.draw(junk)
-    well_formed(decide(facts, None, [], {"ollama_require_gpu": False}))
+    well_formed(decide(facts, None, None, {"ollama_require_gpu": False}))
 
 
 @often
 @given(junk, junk, junk, junk)
-def test_nonsense_is_refused_in_words(facts, engine, gpus, policy):
-    result = decide(facts, engine, gpus, policy)
+def test_nonsense_is_refused_in_words(facts, engine, gpu, policy):
+    result = decide(facts, engine, gpu, policy)
     well_formed(result)
     assert result["plan"] is None

@@ -16,6 +16,9 @@ DEFAULTS = {
     "vllm_memory_reservation_mib": 2048, "vllm_shm_mib": 256, "vllm_kv_cache_gib": 4, "vllm_kv_cache_fixed": False, "vllm_weights_mib": 0,
     "vllm_max_num_batched_tokens": 1024, "vllm_max_num_seqs": 64, "vllm_block_size": 16, "vllm_max_model_len": 0, "vllm_engine_version": "0.32.0",
     "ollama_cpus": "reserved", "ollama_memory_limit_mib": 4096, "ollama_memory_reservation_mib": 1024, "ollama_require_gpu": True,
+    "ollama_gpu": "", "ollama_engine_version": "0.32.15", "ollama_model_mib": 0, "ollama_kv_bytes_per_token": 0, "ollama_context_length": 0,
+    "ollama_parallel": 1, "ollama_max_loaded_models": 1, "ollama_kv_cache_type": "f16", "ollama_allow_partial_offload": False,
+    "container_toolkit_version": "1.19.1",
     "system_reserve_mib": 1024, "allow_squeezing_containers": False}
 
 
@@ -37,6 +40,7 @@ def test_the_documents_values_are_the_defaults():
     ("vllm_cores", ["0-2", 4], [0, 1, 2, 4]), ("vllm_cpus", "", []),
     ("ollama_cpus", "ANY", "any"), ("ollama_cpus", "6-7", [6, 7]), ("ollama_cpus", 6, [6]),
     ("vllm_engine_version", "v0.32.0+cpu", "0.32.0+cpu"),
+    ("ollama_gpu", " *P2200* ", "*P2200*"), ("ollama_kv_cache_type", "Q8_0", "q8_0"), ("container_toolkit_version", "1.18.2-rc.1", "1.18.2-rc.1"),
     ("vllm_memory_limit_mib", None, 6144), ("no_such_key", None, None),
 ])
 def test_readings(name, value, read):
@@ -73,6 +77,9 @@ def test_readings(name, value, read):
     # A version that YAML has read as a number: 0.30 is 0.3 by then.
     ("vllm_engine_version", 0.30, "option-type", "0.32.0"), ("vllm_engine_version", "latest", "option-type", "0.32.0"),
     ("vllm_engine_version", b"1", "option-type", "0.32.0"),
+    ("ollama_engine_version", 0.32, "option-type", "0.32.15"), ("container_toolkit_version", "new", "option-type", "1.19.1"),
+    ("ollama_gpu", 0, "option-type", ""), ("ollama_gpu", ["x"], "option-type", ""),
+    ("ollama_kv_cache_type", "q8", "option-choice", "q8_0"), ("ollama_parallel", 0, "option-range", 1), ("ollama_context_length", "4k", "option-type", 4),
 ])
 def test_refusals(name, value, rule, nearest):
     values, violations = read_policy({name: value})

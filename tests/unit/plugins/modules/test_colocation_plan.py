@@ -30,14 +30,14 @@ def run_fixture(capfd, module_arguments):
 
 
 @pytest.mark.parametrize("arguments, failed, rules", [
-    ({"gpus": [GPU]}, False, []),
-    ({"gpus": [GPU], "engine": {"installed": False}, "policy": {"vllm_cores": "0-3"}}, False, []),
+    ({"gpu": GPU}, False, []),
+    ({"gpu": GPU, "engine": {"installed": False}, "policy": {"vllm_cores": "0-3"}}, False, []),
     ({"policy": {"ollama_require_gpu": False}}, False, []),
     ({}, True, ["gpu-required"]),
-    ({"gpus": [GPU], "policy": {"vllm_kv_cache_gib": "4g", "vllm_nodes": 1, "vllm_cores": "0-9"}}, True,
+    ({"gpu": GPU, "policy": {"vllm_kv_cache_gib": "4g", "vllm_nodes": 1, "vllm_cores": "0-9"}}, True,
      ["option-type", "unknown-option", "core-exists", "core-reserved"]),
-    ({"gpus": [GPU], "topology": {"cores": "none"}}, True, ["facts"]),
-    ({"gpus": [{}]}, True, ["facts"]),
+    ({"gpu": GPU, "topology": {"cores": "none"}}, True, ["facts"]),
+    ({"gpu": {"state": 1}}, True, ["facts"]),
 ])
 def test_plans_and_refusals(run, arguments, failed, rules):
     arguments = dict({"topology": HOST}, **arguments)
@@ -62,7 +62,7 @@ def test_plans_and_refusals(run, arguments, failed, rules):
 
 def test_arguments_that_ansible_refuses_itself(run):
     assert "topology" in run()["msg"]
-    assert "gpus" in run(topology=HOST, gpus=["x"])["msg"]
+    assert "gpu" in run(topology=HOST, gpu=["x"])["msg"]
 
 
 def test_every_key_of_the_policy_is_described():
@@ -86,7 +86,7 @@ def shape(contains, value, name):
 
 
 @pytest.mark.parametrize("arguments", [
-    {"gpus": [GPU]}, {"gpus": [GPU], "policy": {"isolation": "exclusive", "vllm_omp": "auto"}}, {"policy": {"services": "vllm"}}, {"policy": {"x": 1}}])
+    {"gpu": GPU}, {"gpu": GPU, "policy": {"isolation": "exclusive", "vllm_omp": "auto"}}, {"policy": {"services": "vllm"}}, {"policy": {"x": 1}}])
 def test_results_are_as_documented(run, arguments):
     result = run(topology=HOST, fail_on_violations=False, **arguments)
     documented = yaml.safe_load(colocation_plan.RETURN)
