@@ -13,15 +13,20 @@ description:
   - Judges environment variables before a server is started with them, because Ollama says nothing about a name that it does not know, and
     takes a value that it cannot read for true or for its default.
   - Says so of variables that this version does not read, that do not exist though they are often written, whose value cannot be read, and that
-    the plan decides.
+    the plan decides; and of an image of another version than the plan was made for.
 options:
   _input:
     description: The variables, as names and values.
     type: dict
     required: true
-  version:
-    description: Ollama's version, such as V(0.32.15). Where it is none, the newest version that the table knows is taken.
+  image:
+    description: Ollama's image, whose tag is its version, such as V(ollama/ollama:0.32.15). Where it is none, O(planned) is taken.
     type: str
+    default: ""
+  planned:
+    description: The version the plan was made for. Where it is empty and O(image) tells none, the newest that the table knows is taken.
+    type: str
+    default: ""
   decided:
     description: The names that are set already, and so cannot be set again.
     type: list
@@ -35,7 +40,7 @@ EXAMPLES = r"""
     that: problems | length == 0
     fail_msg: "{{ problems | join('\n') }}"
   vars:
-    problems: "{{ ollama_environment | erni_ki.inference.ollama_environment_problems(version='0.32.15') }}"
+    problems: "{{ ollama_environment | erni_ki.inference.ollama_environment_problems(image='ollama/ollama:0.32.15') }}"
 """
 
 RETURN = r"""

@@ -136,16 +136,22 @@ def image_version(image):
     return match.group(1) if match else None
 
 
-def problems(environment, version=None, decided=()):
-    """Return what is wrong with each variable that somebody wants to set, as sentences.
+def problems(environment, image="", planned="", decided=()):
+    """Return what is wrong with each variable that somebody wants to set, and with the image's version, as sentences.
 
-    C(version) is Ollama's, as text; None or unknown text means the newest known. C(decided) holds the names that the role itself sets.
+    C(image) tells the version by its tag, where it has one; C(planned) is the version the plan was made for. Without either the newest
+    known is taken. C(decided) holds the names that the role itself sets.
     """
     if not isinstance(environment, dict):
         return [f"ollama_environment is {_shown(environment)}; it must be a dictionary of names and values."]
-    number = parse_version(version) if isinstance(version, str) else None
-    known = number or NEWEST
-    return [text for text in (_problem(str(name), value, known, decided) for name, value in environment.items()) if text]
+    tagged, expected = parse_version(image_version(image) or ""), parse_version(str(planned or ""))
+    version = tagged or expected or NEWEST
+    found = [_problem(str(name), value, version, decided) for name, value in environment.items()]
+    if tagged and expected and tagged != expected:
+        found.append(
+            f"ollama_image is {image}, and the plan was made for Ollama {_dotted(expected)}: set plan_ollama_engine_version to {_dotted(tagged)}"
+            f" as well, or take the image {_dotted(expected)}.")
+    return [text for text in found if text]
 
 
 def _problem(name, value, version, decided):

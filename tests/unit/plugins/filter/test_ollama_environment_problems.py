@@ -12,6 +12,6 @@ from ansible_collections.erni_ki.inference.plugins.filter import ollama_environm
 def test_the_filter_takes_what_its_documentation_says():
     found = plugin.FilterModule().filters()["ollama_environment_problems"]
     options = yaml.safe_load(plugin.DOCUMENTATION)["options"]
-    assert set(options) == {"_input", "version", "decided"}
-    said = found({"OLLAMA_NUM_CTX": "8192"}, version="0.32.15", decided=options["decided"]["default"])
+    assert set(options) == {"_input", "image", "planned", "decided"}
+    said = found({"OLLAMA_NUM_CTX": "8192"}, image="ollama/ollama:0.32.15", planned=options["planned"]["default"], decided=options["decided"]["default"])
     assert said == yaml.safe_load(plugin.RETURN)["_value"]["sample"]

@@ -13,7 +13,7 @@ VERSION = "0.32.15"
 
 
 def one(name, value="1", version=VERSION, decided=()):
-    found = problems({name: value}, version, decided)
+    found = problems({name: value}, f"ollama/ollama:{version}", decided=decided)
     assert len(found) <= 1
     return found[0] if found else None
 
@@ -82,6 +82,17 @@ def test_an_unknown_version_counts_as_the_newest(version):
     assert "0.32.15" in one("OLLAMA_NEW_ENGINE", version=version)
 
 
+def test_without_a_tag_the_plan_knows_the_version():
+    assert "0.16.1" in problems({"OLLAMA_NO_CLOUD": 1}, "mine/ollama:stable", "0.16.1")[0]
+    assert problems({}, "mine/ollama:stable", "0.16.1") == []
+
+
+def test_an_image_of_another_version_than_the_plan_was_made_for():
+    assert problems({}, "ollama/ollama:v0.32.15-rocm", "0.32.15") == []
+    found = problems({}, "ollama/ollama:0.24.0", "0.32.15")
+    assert len(found) == 1 and "plan_ollama_engine_version to 0.24.0" in found[0] and "0.32.15" in found[0]
+
+
 def test_a_misspelt_name_is_told_its_neighbour():
     assert "Did you mean OLLAMA_SCHED_SPREAD?" in one("OLLAMA_SHED_SPREAD")
     assert "Leave it out" in one("OLLAMA_XYZ")
@@ -107,7 +118,7 @@ def test_values_that_ollama_would_misread(name, value, words):
 
 
 def test_all_at_once_and_in_order():
-    found = problems({"OLLAMA_NUM_CTX": 1, "OLLAMA_DEBUG": 1, "OLLAMA_HOST": "x"}, VERSION)
+    found = problems({"OLLAMA_NUM_CTX": 1, "OLLAMA_DEBUG": 1, "OLLAMA_HOST": "x"})
     assert len(found) == 2 and "OLLAMA_NUM_CTX" in found[0] and "OLLAMA_HOST" in found[1]
 
 
