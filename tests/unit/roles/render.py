@@ -14,28 +14,28 @@ import sys
 import yaml
 
 REPO = pathlib.Path(__file__).resolve().parents[3]
+FACTS = {name: "{{ case_facts[%r] | default('') }}" % name for name in ("os_family", "distribution", "distribution_major_version", "architecture")}
 PLAYBOOK = [{
     "hosts": "cases", "connection": "local", "gather_facts": False,
     "tasks": [
-        {"name": "Facts", "ansible.builtin.set_fact": "{{ case_facts }}"},
+        {"name": "Facts", "ansible.builtin.set_fact": {"cacheable": True, **FACTS}},
         {"name": "Variables of the role", "ansible.builtin.include_vars": "{{ case_role_vars }}"},
-        # A variable that cannot be computed is the case's result, not the end of the others'.
-        {"name": "Compute", "ignore_errors": True, "ansible.builtin.set_fact": {"computed": "{{ case_wanted }}"}},
+        {"name": "Compute", "ansible.builtin.set_fact": {"computed": "{{ case_wanted }}"}},
     ],
 }, {
     "hosts": "localhost", "connection": "local", "gather_facts": False,
     "tasks": [{"name": "Keep", "ansible.builtin.copy": {
-        "content": "{{ groups['cases'] | map('extract', hostvars) | map(attribute='computed', default=none) | list | to_json }}", "dest": "{{ case_output }}",
+        "content": "{{ groups['cases'] | map('extract', hostvars) | map(attribute='computed') | list | to_json }}", "dest": "{{ case_output }}",
         "mode": "0600"}}],
 }]
 
 
 def render(folder, role, wanted, cases, facts=None):
-    """Return for each case, a dictionary of variables over the role's defaults, the wanted variables as {name: value}; None where it fails."""
+    """Return for each case, a dictionary of variables over the role's defaults, the wanted variables as {name: value}."""
     defaults = yaml.safe_load((REPO / "roles" / role / "defaults" / "main.yml").read_text(encoding="utf-8"))
     common = {
         "ansible_python_interpreter": sys.executable, "case_role_vars": str(REPO / "roles" / role / "vars" / "main.yml"),
-        "case_facts": dict(facts or {"os_family": "Debian"}, cacheable=True), "case_wanted": {name: "{{ %s }}" % name for name in wanted},
+        "case_facts": facts or {"os_family": "Debian"}, "case_wanted": {name: "{{ %s }}" % name for name in wanted},
         "case_output": str(folder / "computed.json"),
     }
     hosts = {f"case{number:03d}": {**defaults, **case} for number, case in enumerate(cases)}
