@@ -172,7 +172,7 @@ def models_on_cpu(answer):
 def kept_off_gpu(commands):
     """True where a runner was started with no layer on the GPU, as the request option num_gpu: 0 does: somebody asked for it."""
     return any(
-        any("llama-server" in word for word in words[:3])
+        any(re.search(r"llama[-_]server", word) for word in words[:3])
         and any(option in ("-ngl", "--n-gpu-layers") and value == "0" for option, value in zip(words, words[1:]))
         for words in commands)
 

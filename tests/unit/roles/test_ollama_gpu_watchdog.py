@@ -203,7 +203,7 @@ def test_models_without_a_byte_on_the_gpu(answer, expected):
 
 @pytest.mark.parametrize("commands, expected", [
     ([["/usr/lib/ollama/llama-server", "--model", "x", "-ngl", "0"]], True),
-    ([["python3", "-IBS", "/x/llama-server", "--n-gpu-layers", "0"]], True),
+    ([["python3", "-IBS", "/x/llama_server.py", "--n-gpu-layers", "0"]], True),
     ([["/usr/lib/ollama/llama-server", "--model", "x", "-ngl", "99"]], False),
     ([["/usr/lib/ollama/llama-server", "--model", "x"], ["/bin/ollama", "serve"]], False),
     ([["sh", "-ngl", "0"]], False), ([], False),
