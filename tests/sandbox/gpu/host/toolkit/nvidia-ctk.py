@@ -24,6 +24,7 @@ def fail(text):
 
 
 def cards():
+    sys.dont_write_bytecode = True
     spec = importlib.util.spec_from_file_location("card", CARD)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
