@@ -78,8 +78,8 @@ def package_tree(root, name, version):
     write(root / "DEBIAN" / "control", "".join(f"{key}: {value}\n" for key, value in fields.items() if value))
     write(root / "usr/share/doc" / name / "README", f"{name} {full}: {what}. Not NVIDIA's package; part of the tests of erni_ki.inference.\n")
     if name == "nvidia-container-toolkit-base":
-        write(root / "usr/bin/nvidia-ctk", source("toolkit/nvidia-ctk.py").replace("@VERSION@", version), 0o755)
-        write(root / "usr/bin/nvidia-container-runtime", source("toolkit/nvidia-container-runtime.py"), 0o755)
+        for program in ("nvidia-ctk", "nvidia-container-runtime"):
+            write(root / "usr/bin" / program, "#!/usr/bin/python3\n" + source(f"toolkit/{program}.py").replace("@VERSION@", version), 0o755)
         if has_units(version):
             units = ["nvidia-cdi-refresh.service", "nvidia-cdi-refresh.path"]
             for unit in units:
