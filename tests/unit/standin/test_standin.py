@@ -17,12 +17,13 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import pytest
 from ansible_collections.erni_ki.inference.tests.unit.standin import harness
 
-control, gguf, gojson, llama_server, registry, runner, web = (harness.standin_module(name) for name in (
-    "control", "gguf", "gojson", "llama_server", "registry", "runner", "web"))
+control, gguf, gojson, gpu, llama_server, registry, runner, web = (harness.standin_module(name) for name in (
+    "control", "gguf", "gojson", "gpu", "llama_server", "registry", "runner", "web"))
 CATALOGUE = json.loads((harness.IMAGE / "data" / "catalogue.json").read_text())["models"]
 WAIT_S = 30
 
@@ -230,14 +231,88 @@ def test_a_request_may_ask_for_the_cpu(tiny):
     assert loaded(tiny, num_gpu=0)["size_vram"] == 0
 
 
+class Nvml:
+    """NVML as ctypes hands it out, with two cards."""
+
+    uuids = (b"GPU-1", b"GPU-2")
+
+    def __init__(self, code=0):
+        self.code = code
+
+    def nvmlInit_v2(self):
+        return self.code
+
+    def nvmlDeviceGetCount_v2(self, count):
+        count._obj.value = len(self.uuids)
+        return 0
+
+    def nvmlDeviceGetHandleByIndex_v2(self, index, handle):
+        handle._obj.value = index + 1
+        return 0
+
+    def nvmlDeviceGetUUID(self, handle, text, size):
+        text.value = self.uuids[handle.value - 1]
+        return 0
+
+
+def no_library(name):
+    raise OSError(f"{name}: cannot open shared object file")
+
+
+def identity(folder, load=no_library, **environ):
+    return gpu.identity(environ, str(folder / "nvidia[0-9]*"), str(folder / "nvidiactl"), load)
+
+
 def test_gpus_are_devices(tmp_path):
-    pattern = str(tmp_path / "nvidia[0-9]*")
-    assert not runner.gpu_present({}, pattern)
+    assert identity(tmp_path) is None
     (tmp_path / "nvidiactl").touch()
-    assert not runner.gpu_present({}, pattern)
+    assert identity(tmp_path) is None
     (tmp_path / "nvidia0").touch()
-    assert runner.gpu_present({}, pattern)
-    assert not runner.gpu_present({"CUDA_VISIBLE_DEVICES": "-1"}, pattern)
+    assert identity(tmp_path) == "GPU-standin"
+    assert identity(tmp_path, CUDA_VISIBLE_DEVICES="-1") is None
+
+
+def test_a_lost_permission_is_a_lost_gpu(tmp_path, monkeypatch):
+    (tmp_path / "nvidia0").touch()
+    for number, lost in ((1, True), (13, True), (6, False), (2, False)):
+        def fail(path, flags, number=number):
+            raise OSError(number, "")
+        monkeypatch.setattr(gpu.os, "open", fail)
+        assert (identity(tmp_path) is None) is lost
+
+
+def test_nvml_knows_which_gpus_there_are(tmp_path):
+    (tmp_path / "nvidia0").touch()
+    assert identity(tmp_path, lambda name: Nvml()) == "GPU-1"
+    assert identity(tmp_path, lambda name: Nvml(), CUDA_VISIBLE_DEVICES="GPU-2") == "GPU-2"
+    assert identity(tmp_path, lambda name: Nvml(), CUDA_VISIBLE_DEVICES="GPU-3") is None
+    assert identity(tmp_path, lambda name: Nvml(18)) is None
+
+
+def test_a_gpu_that_is_lost_after_the_start_is_not_loaded_on(monkeypatch):
+    found = ["GPU-1", "GPU-1", None]
+    monkeypatch.setattr(gpu, "identity", lambda environ: found.pop(0))
+    loaded_on = []
+
+    def start(model, options, environ, settings, on_gpu, parallel):
+        loaded_on.append(on_gpu)
+        raise runner.RunnerError("enough seen")
+    monkeypatch.setattr(runner, "Runner", start)
+    scheduler = runner.Scheduler({}, dict)
+    for unused in range(2):
+        with pytest.raises(runner.RunnerError):
+            scheduler.acquire(types.SimpleNamespace(path="x", header=None), {}, None)
+    assert scheduler.gpu == "GPU-1" and loaded_on == [True, False]
+
+
+def test_who_is_on_the_gpu_is_told_to_the_card(tiny):
+    tiny.control(device="gpu")
+    model = loaded(tiny)
+    words = pathlib.Path(f"/proc/{tiny.children()[0]}/cmdline").read_text().split("\0")
+    assert words[words.index("--standin-vram") + 1] == str(model["size_vram"]) and "-ngl" not in words
+    loaded(tiny, num_gpu=0)
+    words = pathlib.Path(f"/proc/{tiny.children()[0]}/cmdline").read_text().split("\0")
+    assert "--standin-vram" not in words and words[words.index("-ngl") + 1] == "0"
 
 
 # ---------------------------------------------------------------- switches

@@ -5,14 +5,13 @@
 """Loading models: which are loaded, for how long, on what, by which child process."""
 from __future__ import annotations
 
-import glob
 import os
 import subprocess
 import sys
 import threading
 import time
 
-from . import gojson
+from . import gojson, gpu
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # What the recorded server reports beyond weights and KV cache, in bytes.
@@ -28,15 +27,10 @@ class RunnerError(Exception):
         self.status = status
 
 
-def gpu_present(environ, pattern="/dev/nvidia[0-9]*"):
-    """GPUs are looked for once, at the start, as Ollama does."""
-    return bool(glob.glob(pattern)) and environ.get("CUDA_VISIBLE_DEVICES", "") != "-1"
-
-
 class Runner:
     """A loaded model and its child process."""
 
-    def __init__(self, model, options, environ, settings, gpu, parallel):
+    def __init__(self, model, options, environ, settings, on_gpu, parallel):
         self.model = model
         self.options = options
         self.users = 0
@@ -47,9 +41,14 @@ class Runner:
         self.slots = threading.Semaphore(parallel)
         self._turn = threading.Lock()
         self.size = model.weights_size + self.context * parallel * model.header.kv_bytes_per_token + COMPUTE_BYTES
-        self.vram = self._vram(settings, gpu, options["num_gpu"])
+        self.vram = self._vram(settings, on_gpu, options["num_gpu"])
         command = [sys.executable, "-IBS", os.path.join(HERE, "llama_server.py"), "--model", model.path, "--host", "127.0.0.1", "--no-webui", "--offline",
                    "-c", str(self.context * parallel), "-np", str(parallel), "--standin-spin", settings["spin"]]
+        if options["num_gpu"] >= 0:
+            command += ["-ngl", str(options["num_gpu"])]
+        if self.vram:
+            # A stand-in for the card reads here who is on it.
+            command += ["--standin-vram", str(self.vram)]
         threads = options["num_thread"] or settings["threads"]
         if threads:
             command += ["-t", str(threads)]
@@ -60,10 +59,10 @@ class Runner:
         self.threads = int(ready[1])
         time.sleep(settings["load_ms"] / 1000)
 
-    def _vram(self, settings, gpu, layers):
+    def _vram(self, settings, on_gpu, layers):
         device = settings["device"]
         if device == "auto":
-            device = "gpu" if gpu else "cpu"
+            device = "gpu" if on_gpu else "cpu"
         if device == "cpu" or layers == 0:
             return 0
         blocks = (self.model.header.own("block_count") or 1) + 1
@@ -102,7 +101,8 @@ class Scheduler:
     def __init__(self, environ, control):
         self.environ = dict(environ)
         self.control = control
-        self.gpu = gpu_present(environ)
+        # Looked for once, at the start, as Ollama does.
+        self.gpu = gpu.identity(environ)
         self.default_keep = _keep_alive(environ.get("OLLAMA_KEEP_ALIVE", ""))
         self.context = _whole(environ, "OLLAMA_CONTEXT_LENGTH", 0) or DEFAULT_CONTEXT
         self.parallel = max(1, _whole(environ, "OLLAMA_NUM_PARALLEL", 1))
@@ -152,7 +152,9 @@ class Scheduler:
                         self._leave(self.loaded[model.path])
                     while len(self.loaded) >= self.most:
                         self._leave(min(self.loaded.values(), key=lambda one: (one.users > 0, one.keep_ns)))
-                runner = Runner(model, options, self.environ, self.control(), self.gpu, self.parallel)
+                # A GPU that was lost since: the child does not find it any more, and goes on without a word.
+                on_gpu = bool(self.gpu) and bool(gpu.identity(self.environ))
+                runner = Runner(model, options, self.environ, self.control(), on_gpu, self.parallel)
                 with self.changed:
                     self.loaded[model.path] = runner
                     return self._take(runner, model, keep_ns)

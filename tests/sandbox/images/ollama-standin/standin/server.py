@@ -56,7 +56,7 @@ def serve(environ):
         threading.Thread(target=lambda: (os.read(0, 1), server.shutdown()), daemon=True).start()
     log("Listening on %s:%d (version %s, stand-in)" % (host, server.server_address[1], VERSION))
     device = "CUDA" if scheduler.gpu else "cpu"
-    log("inference compute", id="GPU-standin" if scheduler.gpu else "cpu", library=device, name="stand-in", models=len(models.models()), path=root)
+    log("inference compute", id=scheduler.gpu or "cpu", library=device, name="stand-in", models=len(models.models()), path=root)
     server.serve_forever(poll_interval=0.1)
     scheduler.stop()
     server.server_close()

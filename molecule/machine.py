@@ -1,0 +1,109 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the erni_ki.inference team
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every scenario's tests share: the host under test, the playbooks as a user runs them, and the proof as data."""
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import shlex
+import subprocess
+
+import pytest
+
+REPO = pathlib.Path(__file__).resolve().parents[1]
+INVENTORY = REPO / "inventory" / "sandbox"
+
+# What of the host may not move when a play refuses: every file of the system's and the collection's own folders,
+# the packages, the units that run, the containers and what the kernel grants the slices.
+FINGERPRINT = r"""
+find /etc /opt /srv /usr/local /var/lib/erni-ki -xdev -printf '%p %y %m %U %s %T@\n' 2>/dev/null | grep -v '^/etc /\?d\|^/etc/mtab' | sort
+dpkg-query -W
+systemctl list-units --type=service,slice,scope --state=running,active --plain --no-legend |
+    awk '{print $1}' | grep -v '^session\|^user\|^run-' | grep -v 'systemd-\(tmpfiles-clean\|timedated\|hostnamed\)\|apt-daily\|dpkg-db' | sort
+docker ps -a --no-trunc --format '{{.ID}} {{.Names}} {{.Image}}' | sort
+docker inspect --format '{{.Name}} {{.State.StartedAt}} {{.HostConfig.CpusetCpus}} {{.HostConfig.Memory}}' $(docker ps -aq) | sort
+head /sys/fs/cgroup/*/cpuset.cpus.effective
+"""
+
+
+@dataclasses.dataclass
+class Run:
+    """A finished play: its exit code and everything it printed."""
+
+    code: int
+    text: str
+
+
+def ansible(*words, **environment):
+    """Run a command of ansible-core as a user does in the checkout."""
+    # Molecule forces colour, which would stand between the words that the tests look for.
+    done = subprocess.run(words, cwd=REPO, env=dict(os.environ, ANSIBLE_FORCE_COLOR="0", ANSIBLE_NOCOLOR="1", **environment), text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
+    return Run(done.returncode, done.stdout)
+
+
+@pytest.fixture(scope="session")
+def settings():
+    """What a scenario hands to every playbook."""
+    return ()
+
+
+@pytest.fixture(scope="session")
+def play(settings):
+    """A playbook of the collection (or of the checkout, by its path), with extra variables, on the machine under test."""
+    def run(playbook, *words, **variables):
+        path = playbook if playbook.endswith(".yml") else f"playbooks/{playbook}.yml"
+        return ansible("ansible-playbook", "-i", str(INVENTORY), path, *settings, "-e", json.dumps(variables), *words)
+    return run
+
+
+@pytest.fixture(scope="session")
+def prove():
+    """The result of colocation_info on the machine under test."""
+    def run(**options):
+        done = ansible("ansible", "-i", str(INVENTORY), "inference", "-m", "erni_ki.inference.colocation_info", "-a", json.dumps(options),
+                       ANSIBLE_LOAD_CALLBACK_PLUGINS="1", ANSIBLE_STDOUT_CALLBACK="ansible.posix.json")
+        assert done.code == 0, done.text
+        # Lines of another callback stand before and behind.
+        played = json.JSONDecoder().raw_decode(done.text[done.text.index("{"):])[0]
+        return next(iter(played["plays"][0]["tasks"][0]["hosts"].values()))
+    return run
+
+
+@pytest.fixture(name="sh")
+def fixture_sh(host):
+    """A shell command on the machine that has to succeed; its output."""
+    def run(command):
+        done = host.run("bash -o pipefail -c %s", command)
+        assert done.rc == 0, f"`{command}` ended with {done.rc}\n{done.stdout}\n{done.stderr}"
+        return done.stdout.strip()
+    return run
+
+
+@pytest.fixture(name="fingerprint")
+def fixture_fingerprint(host):
+    def read():
+        return host.run("bash -c %s", FINGERPRINT).stdout.splitlines()
+    return read
+
+
+@pytest.fixture(name="plan")
+def fixture_plan(sh):
+    return json.loads(sh("cat /etc/erni-ki/plan.json"))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    """What the machine's logs say, with every test that fails."""
+    report = (yield).get_result()
+    host = item.funcargs.get("host")
+    if not report.failed or host is None:
+        return
+    command = "; ".join((
+        "docker ps -a", "docker logs --tail 30 vllm", "docker logs --tail 30 ollama", "journalctl -n 40 --no-pager -p notice", "systemctl --failed --no-pager"))
+    said = host.run(f"bash -c {shlex.quote(command)} 2>&1")
+    report.sections.append(("the machine", said.stdout + said.stderr))
