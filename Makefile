@@ -2,6 +2,8 @@
 PYTHON ?= python3
 INVENTORY ?=
 ARGS ?=
+# Molecule's scenarios that `make test` runs; `make test-all` runs every one.
+export SCENARIOS ?= default
 PY := .cache/venv/bin/python
 .DEFAULT_GOAL := help
 .PHONY: help site plan verify login destroy test test-fast test-all lint docs docs-check sanity unit package molecule compat bench build lock clean venv venv-test
@@ -32,8 +34,8 @@ test: venv-test ## Everything: lint, docs, sanity, unit, package, molecule
 test-fast: venv-test ## Everything that needs no virtual machine
 	@$(PY) tools/run_tests.py lint docs-check unit package sanity
 
-test-all: venv-test ## test, and the other releases of ansible-core
-	@$(PY) tools/run_tests.py lint docs-check unit package sanity compat molecule
+test-all: venv-test ## test, the other scenarios, and the other releases of ansible-core
+	@SCENARIOS="$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))" $(PY) tools/run_tests.py lint docs-check unit package sanity compat molecule
 
 lint: venv-test ## ansible-lint (production), yamllint, flake8
 	@$(PY) tools/lint.py
@@ -54,7 +56,7 @@ package: venv-test ## Build the archive, import it as Galaxy would, install it, 
 	@$(PY) tools/package.py check
 
 molecule: venv-test ## A new machine from nothing to proven, rebooted, and proven again
-	@$(PY) tools/run_molecule.py $(ARGS)
+	@$(PY) tools/run_molecule.py $(or $(ARGS),$(SCENARIOS))
 
 compat: venv-test ## Unit tests and syntax under the other supported releases of ansible-core
 	@$(PY) tools/compat.py $(ARGS)
