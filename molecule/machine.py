@@ -30,6 +30,15 @@ head /sys/fs/cgroup/*/cpuset.cpus.effective
 """
 
 
+# The machine has no curl.
+ASK = """
+import sys, urllib.request
+url, body = sys.argv[1:]
+request = urllib.request.Request(url, body.encode() or None, {"Content-Type": "application/json"})
+print(urllib.request.urlopen(request, timeout=600).read().decode())
+"""
+
+
 @dataclasses.dataclass
 class Run:
     """A finished play: its exit code and everything it printed."""
@@ -82,6 +91,19 @@ def fixture_sh(host):
         assert done.rc == 0, f"`{command}` ended with {done.rc}\n{done.stdout}\n{done.stderr}"
         return done.stdout.strip()
     return run
+
+
+@pytest.fixture(name="ask")
+def fixture_ask(sh):
+    """The JSON that a service answers on the machine itself: a POST of C(body), a GET without."""
+    def ask(url, **body):
+        return json.loads(sh(asking(url, **body)))
+    return ask
+
+
+def asking(url, **body):
+    """The command of such a question."""
+    return shlex.join(["python3", "-c", ASK, url, json.dumps(body) if body else ""])
 
 
 @pytest.fixture(name="fingerprint")

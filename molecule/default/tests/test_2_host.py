@@ -76,27 +76,14 @@ def test_the_rest_of_the_system_is_on_the_last_core(sh):
     assert sh(f"python3 -c {shlex.quote(STRANGERS)}") == ""
 
 
-# The machine has no curl.
-ASK = """
-import sys, urllib.request
-url, body = sys.argv[1:]
-request = urllib.request.Request(url, body.encode() or None, {"Content-Type": "application/json"})
-print(urllib.request.urlopen(request, timeout=600).read().decode())
-"""
-
-
-def ask(sh, url, **body):
-    return json.loads(sh(shlex.join(["python3", "-c", ASK, url, json.dumps(body) if body else ""])))
-
-
-def test_vllm_answers_with_tokens(sh):
-    said = ask(sh, "http://127.0.0.1:8000/v1/completions", model="tiny", prompt="Hello", max_tokens=4, ignore_eos=True)
+def test_vllm_answers_with_tokens(ask):
+    said = ask("http://127.0.0.1:8000/v1/completions", model="tiny", prompt="Hello", max_tokens=4, ignore_eos=True)
     assert said["usage"]["completion_tokens"] == 4
 
 
-def test_ollama_answers_with_tokens(sh):
-    name = ask(sh, "http://127.0.0.1:11434/api/tags")["models"][0]["name"]
-    said = ask(sh, "http://127.0.0.1:11434/api/generate", model=name, prompt="Hello", stream=False)
+def test_ollama_answers_with_tokens(ask):
+    name = ask("http://127.0.0.1:11434/api/tags")["models"][0]["name"]
+    said = ask("http://127.0.0.1:11434/api/generate", model=name, prompt="Hello", stream=False)
     assert said["done"] and said["response"]
 
 

@@ -5,7 +5,6 @@
 """The stand-in card as the tests play with it, and Ollama as they wait for it."""
 from __future__ import annotations
 
-import json
 import pathlib
 import shlex
 import sys
@@ -58,15 +57,17 @@ def fixture_opens(sh):
 
 
 @pytest.fixture(name="ollama")
-def fixture_ollama(sh):
-    return Ollama(sh)
+def fixture_ollama(sh, ask):
+    return Ollama(sh, ask)
 
 
 class Ollama:
     """The service on the machine."""
 
-    def __init__(self, sh):
-        self.sh = sh
+    URL = "http://127.0.0.1:11434"
+
+    def __init__(self, sh, ask):
+        self.sh, self.ask = sh, ask
 
     def started(self, name="ollama"):
         return self.sh(f"docker inspect --format '{{{{.State.StartedAt}}}}' {name}")
@@ -75,22 +76,19 @@ class Ollama:
         """Docker's own health check knows when it is there."""
         self.sh(f"for n in $(seq {seconds}); do [ \"$(docker inspect --format '{{{{.State.Health.Status}}}}' ollama)\" = healthy ] && exit; sleep 1; done; exit 1")
 
-    def post(self, path, **body):
-        return json.loads(self.sh(f"curl -sS -m 300 http://127.0.0.1:11434{path} -d {shlex.quote(json.dumps(body))}"))
-
     @property
     def model(self):
-        return json.loads(self.sh("curl -sS -m 60 http://127.0.0.1:11434/api/tags"))["models"][0]["name"]
+        return self.ask(f"{self.URL}/api/tags")["models"][0]["name"]
 
     def load(self):
         """Load the model anew, and return what Ollama says of it."""
         name = self.model
-        self.post("/api/generate", model=name, keep_alive=0)
-        self.post("/api/generate", model=name, keep_alive=-1)
+        for keep_alive in (0, -1):
+            self.ask(f"{self.URL}/api/generate", model=name, keep_alive=keep_alive)
         return self.loaded()
 
     def loaded(self):
-        return json.loads(self.sh("curl -sS -m 60 http://127.0.0.1:11434/api/ps"))["models"][0]
+        return self.ask(f"{self.URL}/api/ps")["models"][0]
 
     def told(self):
         """What the watchdog wrote into the journal since the machine was booted."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from machine import asking
 
 # What a container may open that was given no GPU.
 ORDINARY = ("null", "zero", "full", "random", "urandom", "tty")
@@ -15,9 +16,8 @@ ORDINARY = ("null", "zero", "full", "random", "urandom", "tty")
 
 def test_a_daemon_reload_under_load_takes_nothing_away(sh, ollama, opens):
     before = ollama.started()
-    request = json.dumps({"model": ollama.model, "prompt": "x", "stream": False, "options": {"num_predict": 300}})
-    sh(f"nohup curl -sS -m 300 http://127.0.0.1:11434/api/generate -o /tmp/answer -d '{request}' >/dev/null 2>&1 & "
-       "for n in 1 2 3 4 5; do systemctl daemon-reload; done")
+    question = asking(f"{ollama.URL}/api/generate", model=ollama.model, prompt="x", stream=False, options={"num_predict": 300})
+    sh(f"rm -f /tmp/answer; nohup {question} >/tmp/answer 2>&1 & for n in 1 2 3 4 5; do systemctl daemon-reload; done")
     assert opens("ollama") == "ENXIO"
     sh("for n in $(seq 300); do [ -s /tmp/answer ] && exit; sleep 1; done; exit 1")
     assert json.loads(sh("cat /tmp/answer"))["done"]
