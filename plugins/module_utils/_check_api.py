@@ -138,13 +138,13 @@ def _ollama_token(api):
 def loaded_models(api):
     """Return the models that Ollama has loaded, as GET /api/ps tells them.
 
-    Where none stays after its use (keep_alive 0), one is loaded for a minute: no model proves nothing.
+    Where none stays after its use (keep_alive 0), one is loaded for two minutes: no model proves nothing.
     """
     if api.silent:
         raise NotProven(f"not asked, since the service did not answer before: {api.silent}")
     models = _running(api)
     if not models:
-        _answered(api.ask("/api/generate", {"model": _ollama_model(api), "stream": False, "keep_alive": "1m"}), "POST /api/generate")
+        _answered(api.ask("/api/generate", {"model": _ollama_model(api), "stream": False, "keep_alive": "2m"}), "POST /api/generate")
         models = _running(api)
     if not models:
         raise NotProven("GET /api/ps lists no model, though one was just loaded")

@@ -31,7 +31,7 @@ notes:
     only root can enter, and is gone before it is used. The child ends at once, and would be the first to die were the container out of memory.
   - With a GPU, NVML is asked as M(erni_ki.inference.gpu_info) does, in a child of the module that ends within 30 seconds. No library from inside of a
     container is ever loaded, and no program in it is started.
-  - A model that Ollama unloads right after its use is loaded once more, for a minute, to be looked at.
+  - A model that Ollama unloads right after its use is loaded once more, for two minutes, to be looked at.
   - The engine is the one that E(DOCKER_HOST) in the environment of the task names; the default socket without.
 options:
   plan:

@@ -300,20 +300,20 @@ def test_a_part_of_a_model_where_the_plan_allows_it(v2, prove, services):
     assert failed(prove(v2)) == {("ollama", "gpu_loaded")}
 
 
-def test_a_model_that_does_not_stay_is_loaded_for_a_minute(v2, prove, services):
+def test_a_model_that_does_not_stay_is_loaded_once_more(v2, prove, services):
     services.answers["/api/ps"] = recorded("06-ps-empty")
 
     class Loading(dict):
         """The services' answers, which change when a model is loaded to stay."""
 
         def get(self, path, default=None):
-            if path == "/api/generate" and services.asked[-1][2].get("keep_alive") == "1m":
+            if path == "/api/generate" and services.asked[-1][2].get("keep_alive") == "2m":
                 self["/api/ps"] = FULL
             return dict.get(self, path, default)
     services.answers = Loading(services.answers)
     assert failed(prove(v2)) == set()
     posted = [body for _method, path, body, _key in services.asked if path == "/api/generate"]
-    assert posted[1:] == [{"model": "tiny:latest", "stream": False, "keep_alive": "1m"}]
+    assert posted[1:] == [{"model": "tiny:latest", "stream": False, "keep_alive": "2m"}]
     del services.asked[:]
     prove(v2)
     assert [path for _method, path, _body, _key in services.asked][-3:] == ["/api/tags", "/api/generate", "/api/ps"]
