@@ -222,6 +222,19 @@ def granted_by_list(text, majors):
     return found
 
 
+def granted_device(text, major, minor):
+    """True when a devices.list (version 1) lets its group read and write this character device."""
+    rights = set()
+    for line in text.splitlines():
+        fields = line.split()
+        if len(fields) < 3 or fields[0] not in ("a", "c"):
+            continue
+        numbers = fields[1].split(":")
+        if numbers[0] in ("*", str(major)) and numbers[-1] in ("*", str(minor)):
+            rights |= set(fields[2])
+    return {"r", "w"} <= rights
+
+
 class ProbeImpossible(Exception):
     """Whether a group may open a device cannot be found out here; the text says why."""
 

@@ -118,14 +118,41 @@ def _vllm_token(api):
     return model, tokens if isinstance(tokens, int) else 0
 
 
+def _ollama_model(api):
+    if api.model:
+        return api.model
+    listed = _answered(api.ask("/api/tags"), "GET /api/tags")
+    return _first(listed.get("models"), "name", "GET /api/tags lists no model; pull one, or name it in ollama_model")
+
+
 def _ollama_token(api):
-    model = api.model
-    if not model:
-        listed = _answered(api.ask("/api/tags"), "GET /api/tags")
-        model = _first(listed.get("models"), "name", "GET /api/tags lists no model; pull one, or name it in ollama_model")
+    model = _ollama_model(api)
     body = {"model": model, "prompt": "Hello", "stream": False, "options": {"num_predict": 1}}
     said = _answered(api.ask("/api/generate", body), "POST /api/generate")
     if said.get("error"):
         raise NotProven(f"POST /api/generate: {_http.excerpt(said['error'])}")
     tokens = said.get("eval_count")
     return model, tokens if isinstance(tokens, int) else 0
+
+
+def loaded_models(api):
+    """Return the models that Ollama has loaded, as GET /api/ps tells them.
+
+    Where none stays after its use (keep_alive 0), one is loaded for two minutes: no model proves nothing.
+    """
+    if api.silent:
+        raise NotProven(f"not asked, since the service did not answer before: {api.silent}")
+    models = _running(api)
+    if not models:
+        _answered(api.ask("/api/generate", {"model": _ollama_model(api), "stream": False, "keep_alive": "2m"}), "POST /api/generate")
+        models = _running(api)
+    if not models:
+        raise NotProven("GET /api/ps lists no model, though one was just loaded")
+    return models
+
+
+def _running(api):
+    models = _answered(api.ask("/api/ps"), "GET /api/ps").get("models") or []
+    if not isinstance(models, list) or not all(isinstance(model, dict) for model in models):
+        raise NotProven(f"GET /api/ps: the models are no list of objects: {_http.excerpt(models)}")
+    return models

@@ -380,7 +380,7 @@ def no_gpu_permission(subject, probe=_cgroup.probe_devices):
     expected = f"the kernel denies character devices of major {NVIDIA_MAJOR}; not privileged, no devices, runtime {runtime}"
     hint = "docker inspect shows privileged, Devices, DeviceRequests and Runtime; none of them may open a way to a GPU. Run the playbook again."
     with Check("no_gpu_permission", subject.service, expected, subject.api, hint) as check:
-        wrong = _gpu_configuration(subject, runtime)
+        wrong = gpu_configuration(subject, runtime)
         if subject.groups is not None and subject.groups.version_of("devices") == 1:
             group = subject.group("devices")
             check.evidence = f"{subject.api}; {group.file('devices.list')}"
@@ -399,10 +399,11 @@ def no_gpu_permission(subject, probe=_cgroup.probe_devices):
     return check.result()
 
 
-def _gpu_configuration(subject, runtime):
+def gpu_configuration(subject, runtime, keys=("Devices", "DeviceRequests", "DeviceCgroupRules")):
+    """Return what in the container's configuration opens a way to a GPU."""
     host = subject.get("HostConfig") or {}
     wrong = ["the container is privileged"] if host.get("Privileged") else []
-    for key in ("Devices", "DeviceRequests", "DeviceCgroupRules"):
+    for key in keys:
         if host.get(key):
             wrong.append(f"{key} is {_http.excerpt(host[key])}")
     found = host.get("Runtime") or "unknown"

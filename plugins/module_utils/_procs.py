@@ -141,6 +141,11 @@ def read_environ(root, pid):
     return variables
 
 
+def read_arguments(root, pid):
+    """Return the command line of a process; empty for one that has none any more."""
+    return read_text(root, f"/proc/{pid}/cmdline").split("\0")[:-1]
+
+
 def siblings_of(root, cpu):
     """Return the logical CPUs of the core that a CPU is on; itself where the kernel does not tell."""
     for name in ("core_cpus_list", "thread_siblings_list"):

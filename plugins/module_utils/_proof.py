@@ -8,7 +8,9 @@ Evidence is read from the kernel and from the services' APIs, never from the fil
 """
 from __future__ import annotations
 
-from ansible_collections.erni_ki.inference.plugins.module_utils import _cgroup, _check_api, _check_container, _check_host, _procs
+import re
+
+from ansible_collections.erni_ki.inference.plugins.module_utils import _cgroup, _check_api, _check_container, _check_gpu, _check_host, _gpu_info, _procs
 from ansible_collections.erni_ki.inference.plugins.module_utils._check import NotProven, Subject
 from ansible_collections.erni_ki.inference.plugins.module_utils._cpulist import parse_cpulist
 
@@ -63,6 +65,9 @@ def _need_service(wanted, service, wrong):
             _need(wanted, "omp.cpus", _is_cpulist, wrong, prefix)
     else:
         _need(wanted, "threads", _is_number, wrong, prefix)
+        if _value(wanted, "device.kind") == "gpu":
+            for key, test in (("uuid", _is_text), ("cdi_device", _is_text), ("driver.allowed", _is_window)):
+                _need(wanted, f"device.{key}", test, wrong, prefix)
 
 
 def _need(value, path, test, wrong, prefix=""):
@@ -93,6 +98,10 @@ def _is_cpulist(value):
         return isinstance(value, str) and bool(parse_cpulist(value))
     except ValueError:
         return False
+
+
+def _is_window(value):
+    return isinstance(value, str) and re.fullmatch(r"[0-9]+-[0-9]*", value) is not None
 
 
 def planned_services(plan):
@@ -133,6 +142,20 @@ def container_checks(subject, api, probe=_cgroup.probe_devices):
     return checks + [_check_container.hardening(subject), _check_container.listens_only_on(subject, api.url, api.bind)]
 
 
+def gpu_checks(subject, card, loaded, probe=_cgroup.probe_devices):
+    """Return the checks of Ollama's GPU; C(loaded) is that of its models, or None where none had to be loaded."""
+    checks = [
+        _check_gpu.gpu_uuid(subject, card),
+        _check_gpu.gpu_driver(subject, card),
+        _check_gpu.cdi_fresh(subject, card),
+        _check_gpu.gpu_nodes(subject, card, probe),
+    ]
+    if loaded is None:
+        # The rest can be seen only while a model is loaded.
+        return checks
+    return checks + [loaded, _check_gpu.gpu_libraries(subject, card), _check_gpu.gpu_processes(subject, card), _check_gpu.runner_threads(subject)]
+
+
 def system_checks(plan, subjects, root, groups):
     """Return the checks of everything around the containers."""
     partition = plan["partition"]
@@ -161,12 +184,12 @@ def _own_path(subject):
         return None
 
 
-def prove(plan, services, apis, inspect, root="/", generate=True, probe=_cgroup.probe_devices):
+def prove(plan, services, apis, inspect, root="/", generate=True, probe=_cgroup.probe_devices, look=_gpu_info.detect):
     """Return all checks.
 
     C(apis) maps a service to its Api; C(inspect) takes a container's name and returns (attributes or None, problem or
     None). The services are made to work first: what runs only while a token is made (Ollama's runner) is then there to
-    be looked at.
+    be looked at. C(look) takes the root and returns what M(erni_ki.inference.gpu_info) does; it is called when the plan has a GPU.
     """
     groups = mounted_groups(root)
     asked = {}
@@ -174,6 +197,11 @@ def prove(plan, services, apis, inspect, root="/", generate=True, probe=_cgroup.
         asked[service] = [_check_api.api_health(apis[service])]
         if generate:
             asked[service].append(_check_api.token_generated(apis[service]))
+    device, card, loaded = _check_gpu.planned(plan), None, None
+    if device:
+        if generate and "ollama" in services:
+            loaded = _check_gpu.gpu_loaded(device, plan["ollama"]["container"], apis["ollama"])
+        card = _check_gpu.Card(device, root, look)
     subjects = []
     # In exclusive mode the other container matters as well, also when it is not asked about.
     for service in planned_services(plan):
@@ -184,6 +212,10 @@ def prove(plan, services, apis, inspect, root="/", generate=True, probe=_cgroup.
     for subject in subjects:
         if subject.service in services:
             checks += container_checks(subject, apis[subject.service], probe) + asked[subject.service]
+            if card and subject.service == "ollama":
+                checks += gpu_checks(subject, card, loaded, probe)
+            elif card:
+                checks.append(_check_gpu.no_gpu_processes(subject, card))
     around = system_checks(plan, subjects, root, groups)
     return checks + [check for check in around if check["service"] == "system" or check["service"] in services]
 

@@ -13,6 +13,8 @@ description:
   - Judges a host against the plan that was applied to it, by what the kernel and the services' own APIs show, never by the files that asked for it.
   - Reads every thread of every process in the containers' control groups, the effective CPUs, memory nodes and limits, the devices and the permission
     for them, and lets each service generate a token.
+  - Where the plan gives Ollama a GPU, also proves that the container has it and no other, that driver and CDI specification go with it, that the loaded
+    model is on it and not, without a word, on CPUs, and that no process of vLLM is on any GPU. Without a GPU in the plan, that neither service has one.
   - Works with control groups of version 1 and 2, and with the C(systemd) and the C(cgroupfs) driver of the engine.
   - A service that is down, hangs or is not there is a failed check. So is every check whose evidence cannot be read; RV(checks) says why.
 author: The erni_ki.inference team (@erni-ki)
@@ -22,10 +24,14 @@ extends_documentation_fragment:
 requirements:
   - The Docker SDK for Python (the Python package C(docker)) on the host.
   - The rights of root on the host, to see the processes of others.
+  - nvidia-ml-py on the host where the plan has a GPU, to ask its driver who is on it. Without it the checks that need its answer fail, and say so.
 notes:
   - With control groups of version 2 the permission for a device stands in no file. To find it out, a short-lived child of the module joins the group of
     the container and tries to open a nameless device node of NVIDIA's number; the kernel refuses that before any driver is asked. The node is made where
     only root can enter, and is gone before it is used. The child ends at once, and would be the first to die were the container out of memory.
+  - With a GPU, NVML is asked as M(erni_ki.inference.gpu_info) does, in a child of the module that ends within 30 seconds. No library from inside of a
+    container is ever loaded, and no program in it is started.
+  - A model that Ollama unloads right after its use is loaded once more, for two minutes, to be looked at.
   - The engine is the one that E(DOCKER_HOST) in the environment of the task names; the default socket without.
 options:
   plan:
@@ -70,7 +76,9 @@ options:
     description: The model that is to generate a token in Ollama. The first that it lists by default.
     type: str
   generate:
-    description: Whether each service has to generate a token. It may have to load a model for it.
+    description:
+      - Whether each service has to generate a token. It may have to load a model for it.
+      - Without it, what can be seen of a GPU only while a model is loaded is not checked.
     type: bool
     default: true
   timeout:
@@ -107,7 +115,16 @@ checks:
   elements: dict
   contains:
     name:
-      description: The stable name of the check.
+      description:
+        - The stable name of the check.
+        - With a GPU in the plan these are there for Ollama in the place of C(no_gpu_nodes) and C(no_gpu_permission).
+          V(gpu_uuid), the plan's GPU is there, and it alone is handed over. V(gpu_driver), kernel module and library are of one version that the plan allows.
+          V(cdi_fresh), the CDI specification has the GPU, for the driver that runs. V(gpu_nodes), the container has the card's device nodes, and the
+          permission for them.
+        - And while a model is loaded, V(gpu_loaded), Ollama has all of it on the GPU, or a part where the plan allows that. V(gpu_libraries), a process of
+          the container has the driver's library loaded, in the right version. V(gpu_processes), the driver lists the container on this GPU and on no other.
+          V(runner_threads), the process of the model was told no more threads than planned.
+        - V(no_gpu_processes) is vLLM's then. The driver lists none of its processes on any GPU.
       type: str
       sample: threads_in_cpuset
     service:

@@ -254,15 +254,6 @@ def test_one_wrong_thing_in_ollama(host, prove, change, name, found):
     assert found in one(checks, "ollama", name)["found"]
 
 
-def test_ollama_with_a_gpu_may_see_it(host, prove):
-    host.plan["ollama"]["device"] = {"kind": "gpu", "uuid": "GPU-1", "name": "Quadro P2200"}
-    host.write("/proc/2000/root/dev/nvidia0", "")
-    host.containers["ollama"]["HostConfig"]["DeviceRequests"] = [{"Driver": "cdi"}]
-    checks = prove(host)
-    assert failed(checks) == set()
-    assert not {"no_gpu_nodes", "no_gpu_permission"} & {check["name"] for check in checks if check["service"] == "ollama"}
-
-
 # ---- the GPU's permission
 
 
@@ -929,6 +920,7 @@ def put(value, *path):
     (put(None, "vllm", "omp", "cpus"), ["vllm.omp.cpus"]),
     (without("ollama", "threads"), ["ollama.threads"]),
     (put("gpu", "ollama", "device"), ["ollama.device"]),
+    (put({"kind": "gpu", "uuid": "GPU-1", "driver": {"allowed": "new"}}, "ollama", "device"), ["ollama.device.cdi_device", "ollama.device.driver.allowed"]),
     (put("x", "vllm"), ["vllm"]),
     (put([], "partition"), ["partition.slices"]),
     (put([{"unit": "a.slice"}], "partition", "slices"), ["partition.slices[0].cpus"]),

@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.erni_ki.inference.plugins.module_utils import _check, _docker, _proof
 from ansible_collections.erni_ki.inference.plugins.modules import colocation_info
 from ansible_collections.erni_ki.inference.tests.unit.plugins.loopback_services import KEY, Services
+from ansible_collections.erni_ki.inference.tests.unit.plugins.recorded_gpu_host import GpuHost
 from ansible_collections.erni_ki.inference.tests.unit.plugins.recorded_host import Host
 
 pytest.importorskip("docker")
@@ -109,6 +110,22 @@ def test_an_engine_that_is_down(run, host, monkeypatch):
     assert found == {"the Docker Engine does not answer: Connection refused"}
     # It may be up again for the second container.
     assert asked == [10, 10]
+
+
+def test_a_host_with_a_gpu(run, host, services, monkeypatch, tmp_path):
+    gpu_host = GpuHost(tmp_path / "gpu-host")
+    gpu_host.patch(monkeypatch)
+    for service in gpu_host.containers.values():
+        service["NetworkSettings"]["Ports"] = {"1/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(services.port)}]}
+    services.answers["/api/ps"] = (200, '{"models": [{"name": "tiny:latest", "size": 5, "size_vram": 5}]}')
+    prove = functools.partial(_proof.prove.func, root=str(gpu_host.root), probe=gpu_host.probe, look=gpu_host.look)
+    monkeypatch.setattr(_proof, "prove", prove)
+    monkeypatch.setattr(_docker, "inspect", lambda client, name: gpu_host.containers[name])
+    status, result = run(plan=gpu_host.plan)
+    assert (status, result["ok"], result["failed_checks"]) == (0, True, [])
+    assert {"gpu_loaded", "gpu_processes", "no_gpu_processes"} <= {check["name"] for check in result["checks"]}
+    # The name of a check that no document explains is of little use to whoever sees it fail.
+    assert [name for name in sorted({check["name"] for check in result["checks"]}) if "gpu" in name and name not in colocation_info.RETURN] == []
 
 
 def test_one_connection_for_all(run, host, monkeypatch):
