@@ -73,7 +73,8 @@ class Ollama:
 
     def wait(self, seconds=600):
         """Docker's own health check knows when it is there."""
-        self.sh(f"for n in $(seq {seconds}); do [ \"$(docker inspect --format '{{{{.State.Health.Status}}}}' ollama)\" = healthy ] && exit; sleep 1; done; exit 1")
+        health = "docker inspect --format '{{.State.Health.Status}}' ollama"
+        self.sh(f"for n in $(seq {seconds}); do [ \"$({health})\" = healthy ] && exit; sleep 1; done; exit 1")
 
     def post(self, path, **body):
         return json.loads(self.sh(f"curl -sS -m 300 http://127.0.0.1:11434{path} -d {shlex.quote(json.dumps(body))}"))
