@@ -14,7 +14,7 @@ _SIGNATURE = re.compile(
     r"|Missing key|GPG error|GPG check FAILED|public key is not (?:available|installed)|no valid OpenPGP|not live until|Signing key on .* is not bound",
     re.IGNORECASE)
 # Only the download of the key says it in these words.
-_FETCH = re.compile(r"Request failed|urlopen error|HTTP Error \d", re.IGNORECASE)
+_FETCH = re.compile(r"Request failed|HTTP Error \d", re.IGNORECASE)
 _UNREACHABLE = re.compile(
     r"Could not (?:resolve|connect)|Connection (?:refused|timed out|reset|failed)|Temporary failure|No route to host|Network is unreachable|timed out"
     r"|Failed to fetch|does not have a Release file|404\s+Not Found|File not found|Curl error"

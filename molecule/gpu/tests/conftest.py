@@ -74,7 +74,8 @@ class Ollama:
 
     def wait(self, seconds=600):
         """Docker's own health check knows when it is there."""
-        self.sh(f"for n in $(seq {seconds}); do [ \"$(docker inspect --format '{{{{.State.Health.Status}}}}' ollama)\" = healthy ] && exit; sleep 1; done; exit 1")
+        health = "docker inspect --format '{{.State.Health.Status}}' ollama"
+        self.sh(f"for n in $(seq {seconds}); do [ \"$({health})\" = healthy ] && exit; sleep 1; done; exit 1")
 
     @property
     def model(self):

@@ -45,8 +45,8 @@ def render(folder, role, wanted, cases, facts=None):
     (folder / "ansible.cfg").touch()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     environment.update(
-        ANSIBLE_COLLECTIONS_PATH=str(REPO / ".cache" / "collections"), ANSIBLE_HOME=str(folder / "home"), ANSIBLE_NOCOLOR="1", ANSIBLE_CONFIG=str(folder / "ansible.cfg"),
-        ANSIBLE_LOCALHOST_WARNING="False", ANSIBLE_INVENTORY_UNPARSED_WARNING="False")
+        ANSIBLE_COLLECTIONS_PATH=str(REPO / ".cache" / "collections"), ANSIBLE_HOME=str(folder / "home"), ANSIBLE_CONFIG=str(folder / "ansible.cfg"),
+        ANSIBLE_NOCOLOR="1", ANSIBLE_LOCALHOST_WARNING="False")
     done = subprocess.run(
         [sys.executable, "-m", "ansible", "playbook", "-i", str(folder / "inventory.yml"), str(folder / "playbook.yml")],
         cwd=folder, env=environment, capture_output=True, text=True, check=False)

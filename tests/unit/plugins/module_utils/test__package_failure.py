@@ -43,7 +43,8 @@ SIGNATURE = [
     "Failed to download metadata for repo 'nvidia-container-toolkit': repomd.xml GPG signature verification error: Bad GPG signature",
 ]
 UNREACHABLE = [
-    "Failed to update apt cache: W:Failed to fetch http://127.0.0.1:9/InRelease  Could not connect to 127.0.0.1:9 (127.0.0.1). - connect (111: Connection refused)",
+    "Failed to update apt cache: W:Failed to fetch http://127.0.0.1:9/InRelease  Could not connect to 127.0.0.1:9 (127.0.0.1). - connect (111: "
+    "Connection refused)",
     "The repository 'file:/srv/none  Release' does not have a Release file.",
     "Failed to download metadata for repo 'nvidia-container-toolkit': Cannot download repomd.xml: All mirrors were tried",
 ]
