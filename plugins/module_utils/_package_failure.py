@@ -18,6 +18,8 @@ _FETCH = re.compile(r"Request failed|HTTP Error \d", re.IGNORECASE)
 _UNREACHABLE = re.compile(
     r"Could not (?:resolve|connect)|Connection (?:refused|timed out|reset|failed)|Temporary failure|No route to host|Network is unreachable|timed out"
     r"|Failed to fetch|does not have a Release file|404\s+Not Found|File not found|Curl error"
+    # apt's library for Python says nothing more of a network that fails.
+    r"|Failed to update apt cache(?: after \d+ retries)?:\s*(?:unknown reason)?\s*$"
     r"|Cannot download repomd|All mirrors were tried|Failed to download metadata|Status code: \d", re.IGNORECASE)
 _UNKNOWN = re.compile(
     r"no available installation candidate|No package matching|Version .* was not found|No package .* available|Unable to find a match|nothing provides"
@@ -30,7 +32,7 @@ def offered(listing, package):
     """Return the versions of a package, newest first, of C(apt-cache madison) or C(dnf list --showduplicates)."""
     found = []
     for line in listing.splitlines():
-        apt = re.match(r"\s*(\S+) \| (\S+) \| ", line)
+        apt = re.match(r"\s*(\S+)\s*\|\s*(\S+)\s*\|", line)
         dnf = re.match(r"(\S+)\.\w+\s+(?:\d+:)?(\S+)\s+\S+\s*$", line)
         match = apt or dnf
         if match and match.group(1) == package and match.group(2) not in found:

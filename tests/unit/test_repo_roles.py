@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 
 import pytest
 import yaml
@@ -114,3 +115,11 @@ def test_state_is_present_or_absent(role):
         assert option.get("required") or option["default"] == option["choices"][0]
         tasks = REPO / "roles" / role / "tasks"
         assert any(f"{role}_state" in path.read_text(encoding="utf-8") for path in tasks.glob("*.yml"))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_file_registers_a_result_twice(role):
+    """A task that is skipped registers that it was skipped, over what the task before has found."""
+    for path in sorted((REPO / "roles" / role / "tasks").glob("*.yml")):
+        names = re.findall(r"^ *register: (\S+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert len(names) == len(set(names)), path.name

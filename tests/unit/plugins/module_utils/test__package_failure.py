@@ -15,7 +15,7 @@ nvidia-container-toolkit |   1.19.1-1 | file:/srv/mirror/stable/deb/amd64  Packa
 nvidia-container-toolkit |   1.19.1-1 | file:/srv/other  Packages
 nvidia-container-toolkit | 1.19.1~rc.2-1 | file:/srv/mirror/stable/deb/amd64  Packages
 nvidia-container-toolkit-base | 1.20.0-1 | file:/srv/mirror/stable/deb/amd64  Packages
-""".replace(" |   ", " | ")
+"""
 DNF = """\
 Last metadata expiration check: 0:00:10 ago on Mon Nov 23 17:00:00 2026.
 Installed Packages
@@ -39,6 +39,8 @@ SIGNATURE = [
     "key is not available: NO_PUBKEY DDCAE044F796ECB0, E:The repository 'file:/srv/mirror  InRelease' is not signed.",
     "W:OpenPGP signature verification failed: file:/srv/mirror  InRelease: Sub-process /usr/bin/sqv returned an error code (1), error message is: Missing "
     "key 2D3F0A4B5C6D7E8F901234567890ABCDEF012345, which is needed to verify signature., E:The repository 'file:/srv/mirror InRelease' is not signed.",
+    "W:OpenPGP signature verification failed: file:/srv/mirror  InRelease: Sub-process /usr/bin/sqv returned an error code (1), error message is: "
+    "Verifying signature:            Message has been manipulated, E:The repository 'file:/srv/mirror  InRelease' is not signed.",
     "W:GPG error: https://mirror  InRelease: The following signatures were invalid: BADSIG DDCAE044F796ECB0 NVIDIA CORPORATION",
     "Failed to download metadata for repo 'nvidia-container-toolkit': repomd.xml GPG signature verification error: Bad GPG signature",
 ]
@@ -46,6 +48,7 @@ UNREACHABLE = [
     "Failed to update apt cache: W:Failed to fetch http://127.0.0.1:9/InRelease  Could not connect to 127.0.0.1:9 (127.0.0.1). - connect (111: "
     "Connection refused)",
     "The repository 'file:/srv/none  Release' does not have a Release file.",
+    "Failed to update apt cache after 2 retries: ",
     "Failed to download metadata for repo 'nvidia-container-toolkit': Cannot download repomd.xml: All mirrors were tried",
 ]
 KEY = ["Request failed: <urlopen error [Errno -3] Temporary failure in name resolution>", "HTTP Error 404: Not Found"]
