@@ -275,8 +275,8 @@ def gpu_loaded(device, name, api):
             ok, text = _placed(model, partial)
             (good if ok else bad).append(text)
         if bad and all("on the GPU, the rest" in text for text in bad):
-            check.hint = ("The model does not fit with its context: take a smaller one, a shorter context (plan_ollama_context_length), fewer slots, or allow it"
-                          " with plan_ollama_allow_partial_offload: true. Another process may hold the memory (gpu_processes).")
+            check.hint = ("The model does not fit with its context: take a smaller one, a shorter context (plan_ollama_context_length), fewer slots, or allow"
+                          " it with plan_ollama_allow_partial_offload: true. Another process may hold the memory (gpu_processes).")
         check.see(not bad, named(bad or good, "models"))
     return check.result()
 

@@ -206,7 +206,7 @@ WRONG = {
     "gpu_nodes: control": (remove("/proc/2000/root/dev/nvidiactl"), "gpu_nodes", "/dev/nvidiactl is not there, or no character device", "docker restart ollama"),
     "gpu_nodes: card": (remove("/proc/2000/root/dev/nvidia0"), "gpu_nodes", "/dev/nvidia0 is not there", "docker restart ollama"),
     "gpu_nodes: uvm": (remove("/proc/2000/root/dev/nvidia-uvm"), "gpu_nodes", "/dev/nvidia-uvm is not there", "docker restart ollama"),
-    "gpu_nodes: a file": (lambda host: host.write("/proc/2000/root/dev/nvidia0", "no node"), "gpu_nodes", "/dev/nvidia0 is not there, or no", "docker restart"),
+    "gpu_nodes: a file": (lambda host: host.write("/proc/2000/root/dev/nvidia0", "no node"), "gpu_nodes", "/dev/nvidia0 is not there, or", "docker restart"),
     "gpu_nodes: another": (lambda host: host.write("/proc/2000/root/dev/nvidia1", ""), "gpu_nodes", "/dev/nvidia1 is there, which is another GPU", "playbook"),
     "gpu_nodes: none": (both(*(remove(f"/proc/2000/root/dev/{name}") for name in ("nvidia0", "nvidiactl", "nvidia-uvm"))), "gpu_nodes",
                         "/dev/nvidiactl is not there, or no character device; /dev/nvidia0 is not there", "playbook"),
@@ -557,7 +557,9 @@ def look_fixture(tmp_path, library):
         processes = "".join(line for line in data.splitlines(True) if "=nvml" not in line)
         card.write_text(rules + (SOURCE.parent / "cards" / "quadro-p2200.conf").read_text(encoding="utf-8") + processes, encoding="utf-8")
         environment = dict(
-            os.environ, LD_LIBRARY_PATH=str(library), STANDIN_NVML=str(card), PATH=str(tmp_path), PYTHONPATH=os.pathsep.join([str(ROOT), *filter(None, sys.path)]))
+            os.environ, LD_LIBRARY_PATH=str(library), STANDIN_NVML=str(card), PATH=str(tmp_path),
+            PYTHONPATH=os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
+        )
         done = subprocess.run([sys.executable, "-c", DETECT, root, str(timeout)], env=environment, capture_output=True, text=True, check=True)
         return json.loads(done.stdout)
     return look
