@@ -203,7 +203,7 @@ WRONG = {
     "cdi_fresh: other device": (lambda host: host.spec(device="0"), "cdi_fresh", f"{NAME} is not in it; it has nvidia.com/gpu=0", "nvidia-ctk cdi generate"),
     "cdi_fresh: stale": (lambda host: host.spec(driver="570.10.01"), "cdi_fresh", f"it was written for driver 570.10.01, and {DRIVER} runs", "refresh"),
     "cdi_fresh: silent": (lambda host: host.spec(driver=None), "cdi_fresh", "it does not tell which driver it was written for", "refresh"),
-    "gpu_nodes: control": (remove("/proc/2000/root/dev/nvidiactl"), "gpu_nodes", "/dev/nvidiactl is not there, or no character device", "docker restart ollama"),
+    "gpu_nodes: control": (remove("/proc/2000/root/dev/nvidiactl"), "gpu_nodes", "/dev/nvidiactl is not there, or no character device", "docker restart"),
     "gpu_nodes: card": (remove("/proc/2000/root/dev/nvidia0"), "gpu_nodes", "/dev/nvidia0 is not there", "docker restart ollama"),
     "gpu_nodes: uvm": (remove("/proc/2000/root/dev/nvidia-uvm"), "gpu_nodes", "/dev/nvidia-uvm is not there", "docker restart ollama"),
     "gpu_nodes: a file": (lambda host: host.write("/proc/2000/root/dev/nvidia0", "no node"), "gpu_nodes", "/dev/nvidia0 is not there, or", "docker restart"),
@@ -254,6 +254,8 @@ def test_vllm_on_the_gpu(v2, prove, where):
     if where == "container":
         intruder["pid"] = 1999
         v2.write("/proc/1999/cgroup", f"0::/system.slice/docker-{IDS['vllm']}.scope/inner\n")
+    else:
+        v2.remove("/proc/1020/cgroup")
     v2.answer["gpus"] = [gpu(processes=[MINE]), gpu(OTHER, "0000:02:00.0", 1, [intruder])]
     checks = prove(v2)
     assert ("vllm", "no_gpu_processes") in failed(checks)
