@@ -1,6 +1,11 @@
 # Every target works from a fresh clone: what it needs is installed, pinned, into .cache first.
 PYTHON ?= python3
 INVENTORY ?=
+ifneq ($(origin INVENTORY),file)
+ifeq ($(strip $(INVENTORY)),)
+$(error INVENTORY= is empty: name an inventory, or leave INVENTORY out for the sandbox)
+endif
+endif
 ARGS ?=
 # Molecule's scenarios that `make test` runs; `make test-all` runs every one.
 export SCENARIOS ?= default

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-from common import CACHE, REPO, checkout, record
+from common import CACHE, REPO, checkout, duration, record
 
 SANDBOX = [sys.executable, str(REPO / "tests" / "sandbox" / "sandbox.py")]
 
@@ -38,8 +38,12 @@ def name():
 
 
 def play(command, env):
-    """Run ansible-playbook, show its output as it comes, and return its exit code and the figures of its verdict."""
-    figures, begun = {}, False
+    """Run ansible-playbook, show its output as it comes, and return its exit code and the figures of its verdict.
+
+    Ansible ends well where there was no host to play on. The verdict does not, and the exit code agrees with it.
+    """
+    figures, begun, verdict = {}, False, None
+    start = time.monotonic()
 
     def interrupted(unused_signal, unused_frame):
         # Ansible gets the same Ctrl-C, and needs its time to end in order; we stay to say how it ended.
@@ -52,10 +56,15 @@ def play(command, env):
     with subprocess.Popen(command, cwd=REPO, env=env, stdout=subprocess.PIPE, text=True, errors="replace") as process:
         for line in process.stdout:
             print(line, end="", flush=True)
+            found = re.match(r"(?:\x1b\[[0-9;]*m)*verdict=(\w+)", line)
+            verdict = found[1] if found else verdict
             if " verdict=" in line:
                 for word, value in re.findall(r"\b(changed|tasks|checks|checks_failed)=(\d+)", line):
                     figures[word] = figures.get(word, 0) + int(value)
-    return 130 if begun else process.returncode, figures
+    code = 130 if begun else process.returncode
+    if verdict is None:
+        print(f"verdict=failed after {duration(time.monotonic() - start)}: Ansible did not get as far as a host", flush=True)
+    return code or int(verdict != "ok"), figures
 
 
 def main():
@@ -65,6 +74,8 @@ def main():
     existed = warm = False
     if not inventory:
         existed, warm = look()
+        if playbook == "verify" and not existed:
+            sys.exit("There is no sandbox whose plan could be proven: `make site` makes it. For hosts of your own: make verify INVENTORY=…")
         print(f"The sandbox first: a virtual machine of its own, {'made earlier' if existed else 'made now'}.", flush=True)
         code = subprocess.run([*SANDBOX, "up"], cwd=REPO, check=False).returncode
         if code:

@@ -20,6 +20,7 @@ requirements:
 
 import time
 
+from ansible import context
 from ansible.plugins.callback import CallbackBase
 
 
@@ -33,9 +34,10 @@ def duration(seconds):
     return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
 
 
-def first_line(text):
-    """Return the first line of a failure's message that says something."""
-    return next((line.strip() for line in str(text).splitlines() if line.strip()), "no message")
+def reason(text, most=8):
+    """Return the first lines of a failure's message that say something."""
+    lines = [line.strip() for line in str(text).splitlines() if line.strip()]
+    return lines[:most] + (["…"] if len(lines) > most else []) or ["no message"]
 
 
 class CallbackModule(CallbackBase):
@@ -67,10 +69,10 @@ class CallbackModule(CallbackBase):
     def v2_runner_on_failed(self, result, ignore_errors=False):
         self._remember(result)
         if not ignore_errors:
-            self._failures[result._host.get_name()] = f"{result._task.get_name()}: {first_line(result._result.get('msg'))}"
+            self._failures[result._host.get_name()] = [f"{result._task.get_name()}:"] + reason(result._result.get("msg"))
 
     def v2_runner_on_unreachable(self, result):
-        self._failures[result._host.get_name()] = f"unreachable: {first_line(result._result.get('msg'))}"
+        self._failures[result._host.get_name()] = ["unreachable:"] + reason(result._result.get("msg"))
 
     def _remember(self, result):
         # Only the proof's module returns both; its action name differs with how the playbook wrote it.
@@ -91,7 +93,10 @@ class CallbackModule(CallbackBase):
                 words.append(f"checks={len(proof['checks'])} checks_failed={len(proof.get('failed_checks', []))}")
             self._display.display(" ".join(words), color=None if ok else "red")
             if not ok and host in self._failures:
-                self._display.display(f"  {self._failures[host]}", color="red")
+                first, second, *rest = self._failures[host]
+                self._display.display("\n    ".join([f"  {first} {second}", *rest]), color="red")
         if not stats.processed:
             self._display.display("no host was reached: the inventory has none in the group of this playbook", color="red")
-        self._display.display(f"verdict={'ok' if good else 'failed'} after {duration(time.monotonic() - self._start)}", color="green" if good else "red")
+        mode = ", check mode: nothing was changed" if context.CLIARGS.get("check") else ""
+        self._display.display(
+            f"verdict={'ok' if good else 'failed'} after {duration(time.monotonic() - self._start)}{mode}", color="green" if good else "red")

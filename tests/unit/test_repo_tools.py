@@ -349,7 +349,28 @@ def test_playbook_figures(tool, monkeypatch, capfd):
     monkeypatch.setattr(run_playbook.signal, "signal", lambda *unused: None)
     script = r"printf 'x\nhost=a verdict=ok changed=3 tasks=20 checks=9 checks_failed=0\nhost=b verdict=failed changed=1 tasks=5\n'; exit 2"
     assert run_playbook.play(["sh", "-c", script], {}) == (2, {"changed": 4, "tasks": 25, "checks": 9, "checks_failed": 0})
-    assert capfd.readouterr().out.startswith("x\nhost=a")
+    out = capfd.readouterr().out
+    assert out.startswith("x\nhost=a") and out.splitlines()[-1].startswith("verdict=failed after 0s")
+
+
+@pytest.mark.parametrize("script, code", [
+    (r"printf 'host=a verdict=ok changed=0\nverdict=ok after 3s\n'", 0), (r"printf '\033[0;32mverdict=ok after 3s\033[0m\n'", 0),
+    (r"printf 'no host was reached\n\033[0;31mverdict=failed after 0s\n'", 1), ("printf 'nothing\n'", 1), (r"printf 'verdict=failed after 1s\n'; exit 4", 4),
+])
+def test_exit_code_agrees_with_the_verdict(tool, monkeypatch, capfd, script, code):
+    run_playbook = tool("run_playbook")
+    monkeypatch.setattr(run_playbook.signal, "signal", lambda *unused: None)
+    assert run_playbook.play(["sh", "-c", script], {})[0] == code
+    assert "verdict=" in capfd.readouterr().out.splitlines()[-1]
+
+
+def test_nothing_is_made_to_be_proven(tool, monkeypatch):
+    run_playbook = tool("run_playbook")
+    monkeypatch.setattr(run_playbook, "look", lambda: (False, True))
+    monkeypatch.setattr(run_playbook.subprocess, "run", lambda *unused, **more: pytest.fail("made a machine"))
+    monkeypatch.setattr(run_playbook.sys, "argv", ["run_playbook.py", "verify", ""])
+    with pytest.raises(SystemExit, match="make site"):
+        run_playbook.main()
 
 
 def test_benchmark_page(tool, tmp_path, monkeypatch):

@@ -64,7 +64,18 @@ def test_one_refused_host_does_not_hide_the_others(shown):
     callback.v2_runner_on_failed(result("b", {"msg": "\n  Too little memory.\nMore."}, "Decide"))
     callback.v2_playbook_on_stats(Stats(a={}, b={"failures": 1}))
     assert lines[1].startswith("host=a verdict=ok") and lines[2].startswith("host=b verdict=failed")
-    assert lines[3] == "  Decide: Too little memory." and lines[-1].startswith("verdict=failed")
+    assert lines[3] == "  Decide: Too little memory.\n    More." and lines[-1].startswith("verdict=failed")
+
+
+def test_a_long_reason_is_cut():
+    assert verdict.reason("\n".join("abcdefghijkl"), 3) == ["a", "b", "c", "…"] and verdict.reason(" \n") == ["no message"]
+
+
+def test_check_mode_says_so(shown, monkeypatch):
+    callback, lines = shown
+    monkeypatch.setattr(verdict.context, "CLIARGS", {"check": True})
+    callback.v2_playbook_on_stats(Stats(a={"changed": 3}))
+    assert lines[-1].startswith("verdict=ok after ") and lines[-1].endswith(", check mode: nothing was changed")
 
 
 def test_an_ignored_failure_is_no_failure(shown):
