@@ -97,11 +97,15 @@ def test_an_interrupt_while_a_command_starts_ends_it_too(monkeypatch):
         return begun[0]
 
     genuine = subprocess.Popen
-    before = signal.getsignal(signal.SIGINT)
+    # In a background job it is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(common.subprocess, "Popen", popen)
-    with pytest.raises(KeyboardInterrupt):
-        common.start(["sleep", "600"])
-    assert begun[0].returncode == -signal.SIGTERM and signal.getsignal(signal.SIGINT) is before
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            common.start(["sleep", "600"])
+        assert begun[0].returncode == -signal.SIGTERM and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_background_command_fails_with_the_hint(tmp_path):
