@@ -34,10 +34,12 @@ def duration(seconds):
     return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
 
 
-def reason(text, most=8):
-    """Return the first lines of a failure's message that say something."""
+def reason(text, first=4, last=5):
+    """Return the lines of a failure's message that say something; of a long one its beginning and its end, where a log tells what broke."""
     lines = [line.strip() for line in str(text).splitlines() if line.strip()]
-    return lines[:most] + (["…"] if len(lines) > most else []) or ["no message"]
+    if len(lines) > first + last:
+        lines[first:-last] = ["…"]
+    return lines or ["no message"]
 
 
 class CallbackModule(CallbackBase):

@@ -67,8 +67,14 @@ def test_one_refused_host_does_not_hide_the_others(shown):
     assert lines[3] == "  Decide: Too little memory.\n    More." and lines[-1].startswith("verdict=failed")
 
 
-def test_a_long_reason_is_cut():
-    assert verdict.reason("\n".join("abcdefghijkl"), 3) == ["a", "b", "c", "…"] and verdict.reason(" \n") == ["no message"]
+@pytest.mark.parametrize("text, lines", [
+    (" \n", ["no message"]),
+    ("a\n\n  b\n", ["a", "b"]),
+    ("\n".join("abcde"), list("abcde")),
+    ("\n".join("abcdef"), ["a", "b", "…", "d", "e", "f"]),
+])
+def test_a_long_reason_keeps_its_beginning_and_its_end(text, lines):
+    assert verdict.reason(text, 2, 3) == lines
 
 
 def test_check_mode_says_so(shown, monkeypatch):
