@@ -14,8 +14,8 @@ from ansible_collections.erni_ki.inference.plugins.module_utils._model_files imp
 
 # A vocabulary of 262 thousand tokens with its merges takes some 15 MB; nothing else in a header is large.
 MAX_HEADER_BYTES = 64 << 20
-# Strings and numbers that are passed over one by one; a header has some hundred thousand.
-MAX_ITEMS = 4000000
+# Texts in lists, which are passed over one by one; 262 thousand tokens with their merges are less than half of that.
+MAX_ITEMS = 2000000
 # Keys of the metadata: real files have some 50. Tensors: the largest model has 92 thousand.
 MAX_KEYS = 10000
 MAX_TENSORS = 200000
@@ -23,7 +23,7 @@ MAX_TENSORS = 200000
 MAX_NAME = 65535
 # Texts longer than this, such as chat templates, are passed over.
 MAX_TEXT = 1024
-# Lists up to this long are kept: some keys have a number for each layer.
+# Lists of numbers up to this long are kept, as some keys have a number for each layer; all others are passed over.
 MAX_LIST = 1024
 MAX_DIMENSIONS = 4
 MAX_SIZE = (1 << 63) - 1
@@ -106,9 +106,6 @@ class _Reader:
         kind = self.scalar("<I")
         if kind == _ARRAY:
             return self._array()
-        return self._single(kind)
-
-    def _single(self, kind):
         if kind == _STRING:
             return self.text()
         if kind not in _SCALARS:
@@ -117,16 +114,19 @@ class _Reader:
 
     def _array(self):
         kind, number = self.scalar("<I"), self.scalar("<Q")
+        if kind in _SCALARS:
+            code = _SCALARS[kind][1]
+            if number <= MAX_LIST:
+                return list(struct.unpack(f"<{number}{code}", self.take(number * struct.calcsize(f"<{code}"))))
+            self.skip(number * struct.calcsize(f"<{code}"))
+            return None
+        if kind != _STRING:
+            raise ModelError(f"{self.path} has a list of values of the type {kind}, which no model has.")
         self.items += number
         if self.items > MAX_ITEMS:
-            raise ModelError(f"{self.path} is to have lists of more than {MAX_ITEMS} items together, and a model's header has fewer.")
-        if number <= MAX_LIST:
-            return [self._single(kind) for _item in range(number)]
-        if kind in _SCALARS:
-            self.skip(number * struct.calcsize(_SCALARS[kind]))
-        else:
-            for _item in range(number):
-                self._single(kind)
+            raise ModelError(f"{self.path} is to have lists of more than {MAX_ITEMS} texts together, and a model's header has fewer.")
+        for _item in range(number):
+            self.text()
         return None
 
 
