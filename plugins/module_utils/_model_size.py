@@ -9,7 +9,7 @@ import os
 
 from ansible_collections.erni_ki.inference.plugins.module_utils import _gguf, _kv_cache, _safetensors
 from ansible_collections.erni_ki.inference.plugins.module_utils._model_config import from_config, from_gguf, parameters_of
-from ansible_collections.erni_ki.inference.plugins.module_utils._model_files import Budget, ModelError, names, read_json
+from ansible_collections.erni_ki.inference.plugins.module_utils._model_files import Budget, ModelError, failure, names, read_json
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -74,11 +74,15 @@ def _folder(path, dtype):
             notes.append(f"How many parameters there are is not known: the configuration of {shape.method} does not tell the bits of a weight.")
     else:
         files = [name for name in there if name.endswith((".bin", ".pt", ".pth")) and not name.startswith(("training_args", "optimizer", "scheduler"))]
+        files = [os.path.join(path, name) for name in files if os.path.isfile(os.path.join(path, name))]
         if not files:
             raise ModelError(f"{path} has a config.json and no weights: neither .safetensors nor .bin files are there. Copy or download them.")
         chosen = loaded_as(dtype, shape.dtype, {})
         parameters = parameters_of(config)
-        on_disk = sum(os.path.getsize(os.path.join(path, name)) for name in files if os.path.isfile(os.path.join(path, name)))
+        try:
+            on_disk = sum(map(os.path.getsize, files))
+        except OSError as error:
+            raise failure(path, error) from None
         what = "The weights are in .bin files, which cannot be read without running what is in them."
         if parameters is None:
             loaded = None
