@@ -13,7 +13,7 @@ import json
 import re
 
 from ansible_collections.erni_ki.inference.plugins.module_utils._cpulist import format_cpulist
-from ansible_collections.erni_ki.inference.plugins.module_utils._plan_facts import BadFacts, read_engine, read_gpu, read_host
+from ansible_collections.erni_ki.inference.plugins.module_utils._plan_facts import BadFacts, read_engine, read_gpu, read_host, read_model
 from ansible_collections.erni_ki.inference.plugins.module_utils._plan_gpu import plan_device
 from ansible_collections.erni_ki.inference.plugins.module_utils._plan_rules import FENCED_UNITS, Attempt, cpus_of
 from ansible_collections.erni_ki.inference.plugins.module_utils._plan_table import table
@@ -29,13 +29,13 @@ SCHEMA_VERSION = 1
 _ROUNDS = 8
 
 
-def decide(topology, engine=None, gpu=None, policy=None, prefix=""):
+def decide(topology, engine=None, gpu=None, policy=None, prefix="", model=None):
     """Return C(plan) (None when refused), C(notes), C(violations) and C(table), whatever the arguments hold.
 
     C(prefix) is what the caller's own names have before those of the policy's keys; whatever names one has it too.
     """
     named = _Names(policy, prefix)
-    facts, bad = _read_facts(topology, engine, gpu)
+    facts, bad = _read_facts(topology, engine, gpu, model)
     if bad:
         _values, violations = read_policy(policy)
         return _result(None, [], [named.violation(one) for one in bad + violations])
@@ -80,12 +80,13 @@ def _result(plan, notes, violations):
     return {"plan": plan, "notes": notes, "violations": violations, "table": table(plan, violations)}
 
 
-def _read_facts(topology, engine, gpu):
+def _read_facts(topology, engine, gpu, model):
     facts, bad = [], []
     readers = (
         ("topology", topology, read_host, "what cpu_topology_info returns as cpu_topology"),
         ("engine", engine, read_engine, "what container_engine_info returns as container_engine"),
-        ("gpu", gpu, read_gpu, "what gpu_info returns as gpu"))
+        ("gpu", gpu, read_gpu, "what gpu_info returns as gpu"),
+        ("model", model, read_model, "what model_size_info returns as model_size"))
     for name, value, reader, wanted in readers:
         try:
             facts.append(reader(value))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ansible_collections.erni_ki.inference.plugins.module_utils._cpulist import format_cpulist, parse_cpulist
 from ansible_collections.erni_ki.inference.plugins.module_utils._gpu_compat import VENDOR
+from ansible_collections.erni_ki.inference.plugins.module_utils._kv_cache import MAX_BYTES, MAX_CONTEXT, MAX_WEIGHTS_MIB, Kv
 
 
 class Core(NamedTuple):
@@ -77,6 +78,17 @@ class GpuFacts(NamedTuple):
     open_modules: bool | None
     toolkit: str | None
     gpus: tuple
+
+
+class Model(NamedTuple):
+    """vLLM's model, where somebody measured it. None is what its files do not tell."""
+
+    path: str
+    dtype: str
+    weights_mib: int | None
+    kv: Kv | None
+    context: int | None
+    default_context: int | None
 
 
 GPU_STATES = ("ok", "no_card", "no_driver", "not_loaded", "version_mismatch", "gpu_lost", "permission", "no_bindings", "unknown")
@@ -319,3 +331,37 @@ def read_gpu(gpu):
         state, code if _is_int(code) else None, _text(gpu.get("hint")) or "", _text(gpu.get("driver_version")) or _text(module.get("version")),
         module.get("open") if isinstance(module.get("open"), bool) else None, _text(toolkit.get("version")),
         tuple(sorted(found, key=lambda one: (-one.memory_mib, one.uuid or "", one.bus_id or ""))))
+
+
+def read_model(model):
+    """Return the Model in what model_size_info returned as C(model_size). Raises BadFacts. Nothing at all is a model that nobody measured: None."""
+    if model is None or model == {}:
+        return None
+    if not isinstance(model, dict):
+        raise BadFacts(["it is not a dictionary"])
+    if "model_size" in model and "path" not in model:
+        raise BadFacts(["it is the whole result of the module model_size_info; only its key model_size is wanted"])
+    problems = []
+
+    def number(place, key, name, most):
+        value = place.get(key)
+        if value is not None and not (_is_int(value) and 1 <= value <= most):
+            problems.append(f"{name}{key} is no whole number from 1 to {most}")
+        return value
+
+    path, dtype = _text(model.get("path")), _text(model.get("dtype"))
+    if path is None or dtype is None:
+        problems.append(f"{'path' if path is None else 'dtype'} is no text")
+    weights = number(model, "weights_mib", "", MAX_WEIGHTS_MIB)
+    context, default = number(model, "context_length", "", MAX_CONTEXT), number(model, "default_context_length", "", MAX_CONTEXT)
+    each, kv = number(model, "kv_bytes_per_token", "", MAX_BYTES), None
+    sliding = _part(model, "sliding_window", problems)
+    window = number(sliding, "window", "sliding_window.", MAX_CONTEXT)
+    part = number(sliding, "kv_bytes_per_token", "sliding_window.", MAX_BYTES)
+    if sliding and not problems and (window is None or part is None or each is None or part > each):
+        problems.append("sliding_window does not tell its window and its part of kv_bytes_per_token")
+    if problems:
+        raise BadFacts(problems)
+    if each is not None:
+        kv = Kv(each - (part or 0), part or 0, window or 0)
+    return Model(path, dtype, weights, kv, context, default)

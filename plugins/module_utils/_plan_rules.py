@@ -9,6 +9,7 @@ asked for, so that all violations are found at once.
 """
 from __future__ import annotations
 
+from ansible_collections.erni_ki.inference.plugins.module_utils import _kv_cache as kv_cache
 from ansible_collections.erni_ki.inference.plugins.module_utils import _sizing as sizing
 from ansible_collections.erni_ki.inference.plugins.module_utils._compat import ARCHITECTURES, block_size, judge_engine, judge_isa, parse_version
 from ansible_collections.erni_ki.inference.plugins.module_utils._cpulist import format_cpulist
@@ -39,12 +40,15 @@ class Attempt:
     """One walk through all rules."""
 
     def __init__(self, facts, policy):
-        self.host, self.engine, self.gpu = facts
+        self.host, self.engine, self.gpu, self.model = facts
         self.policy = {str(key): value for key, value in policy.items()} if isinstance(policy, dict) else {}
         self.values, self.violations = read_policy(policy)
         self.notes = []
         self.has_vllm = "vllm" in self.values["services"]
         self.has_ollama = "ollama" in self.values["services"]
+        self.measured = bool(self.model and self.model.weights_mib and self.has_vllm and not self.values["vllm_weights_mib"])
+        if self.measured:
+            self.values["vllm_weights_mib"] = self.model.weights_mib
         self.mixed = {"performance", "efficiency"} <= {core.kind for core in self.host.cores}
         self.sizes = None
         self.too_small = False
@@ -157,6 +161,10 @@ class Attempt:
 
     def _memory(self):
         values = self.values
+        if self.measured:
+            self.note(
+                "weights-measured", f"vLLM's weights are {self.model.weights_mib} MiB in {self.model.dtype}, as the files in {self.model.path} tell;"
+                                    " vllm_weights_mib would override that.")
         sizes, refused, notes = sizing.size(sizing.Ask(
             total=self.host.total_mib, reserve=values["system_reserve_mib"],
             limit=values["vllm_memory_limit_mib"] if self.has_vllm else None, reservation=values["vllm_memory_reservation_mib"],
@@ -573,6 +581,39 @@ class Attempt:
         if size != asked:
             self.note("block-size", f"Block size {asked} became {size}: vLLM {values['vllm_engine_version']} does not take {asked} on a CPU.")
         values["vllm_block_size"] = size
+        if self.model:
+            self._context_of_vllm()
+
+    def _context_of_vllm(self):
+        """vLLM takes no longer context than the model's own, and wants one sequence of the longest to fit into its KV cache, or it does not start."""
+        model, values = self.model, self.values
+        asked = values["vllm_max_model_len"]
+        length = min(asked or model.default_context or 0, model.context or asked or model.default_context or 0)
+        fits, fix = length, {}
+        # Where the host is too small for any plan nobody knows how large the cache would be.
+        if model.kv and length and not self.too_small:
+            space = self.sizes.kv_gib * sizing.MIB_PER_GIB << 20
+            batch, block = values["vllm_max_num_batched_tokens"], values["vllm_block_size"]
+            fits = kv_cache.longest(model.kv, space, length, block, batch)
+            if not fits:
+                # Not one block of that size.
+                fix["vllm_block_size"] = POLICY["vllm_block_size"].default
+                block = block_size(parse_version(values["vllm_engine_version"]), fix["vllm_block_size"])
+                fits = kv_cache.longest(model.kv, space, length, block, batch)
+        fix["vllm_max_model_len"] = fits
+        if asked > length:
+            self.refuse(
+                "context-of-model", "vllm_max_model_len", f"the model's longest context is {length} tokens",
+                f"vllm_max_model_len of {asked} tokens is more than the model is made for, {length} tokens as the files in {model.path} tell;"
+                " vLLM does not start with it.", fix)
+        elif fits < length:
+            needed = kv_cache.needed(model.kv, length, values["vllm_block_size"], values["vllm_max_num_batched_tokens"])
+            whole = -(-needed // (sizing.MIB_PER_GIB << 20))
+            self.refuse(
+                "kv-holds-context", "vllm_max_model_len", f"{fits} tokens fit",
+                f"vLLM does not start when one sequence of the longest context, {length} tokens{'' if asked else ' by itself'}, does not fit into its KV"
+                f" cache: at {model.kv.full + model.kv.sliding} bytes for each it needs {-(-needed >> 20)} MiB, and the cache has"
+                f" {self.sizes.kv_gib * sizing.MIB_PER_GIB}. A cache of {whole} GiB would hold it.", fix)
 
     def mems_of_ollama(self):
         """The nodes of its cores, unless they do not hold its limit (beside vLLM's, where that is on them as well): then all."""

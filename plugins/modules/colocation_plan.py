@@ -40,6 +40,13 @@ options:
       - A card that Ollama cannot use is no reason to be silent. Driver, kernel modules, container toolkit and Docker are judged by a
         compatibility table, and what does not go together is refused.
     type: dict
+  model:
+    description:
+      - vLLM's model, as returned by M(erni_ki.inference.model_size_info) in RV(erni_ki.inference.model_size_info#module:model_size).
+      - Its weights count where C(vllm_weights_mib) of O(policy) is 0. A context that is longer than the model's own, or that does not fit into the
+        KV cache, is refused, as vLLM would not start.
+      - Leave it out, or empty, where the model is not on the host; its size is then unknown.
+    type: dict
   policy:
     description:
       - What is asked for. A key that is left out, or null, has its default. Numbers may be given as text. Unknown keys are violations.
@@ -109,6 +116,7 @@ seealso:
   - module: erni_ki.inference.cpu_topology_info
   - module: erni_ki.inference.container_engine_info
   - module: erni_ki.inference.gpu_info
+  - module: erni_ki.inference.model_size_info
 """
 
 EXAMPLES = r"""
@@ -436,6 +444,7 @@ def main():
             "topology": {"type": "dict", "required": True},
             "engine": {"type": "dict"},
             "gpu": {"type": "dict"},
+            "model": {"type": "dict"},
             "policy": {"type": "dict"},
             "prefix": {"type": "str", "default": ""},
             "fail_on_violations": {"type": "bool", "default": True},
@@ -443,7 +452,7 @@ def main():
         supports_check_mode=True,
     )
     params = module.params
-    result = decide(params["topology"], params["engine"], params["gpu"], params["policy"], params["prefix"])
+    result = decide(params["topology"], params["engine"], params["gpu"], params["policy"], params["prefix"], params["model"])
     result["plan_text"] = None if result["plan"] is None else render_plan(result["plan"])
     if result["violations"] and params["fail_on_violations"]:
         module.fail_json(msg="\n".join(result["table"]), **result)

@@ -513,3 +513,15 @@ def check_plan(facts, engine, gpu_of_host, values, plan):
         "architecture": facts["architecture"], "model_name": facts["model_name"], "cores": len(facts["cores"]), "logical_cpus": len(lists["online"]),
         "threads_per_core": facts["smt"]["threads_per_core"], "numa_nodes": sorted(memory_of), "memory_total_mib": total,
         "usable_cpus": format_cpulist(usable)}
+
+
+@st.composite
+def models(draw):
+    """What model_size_info returns as model_size, as far as a plan reads it."""
+    each = draw(st.sampled_from([None, 2048, 12288, 32768, 114688, 393216, 1 << 24]))
+    part = draw(st.sampled_from([0, 0, each // 2, each])) if each else 0
+    context = draw(st.sampled_from([None, 1024, 8192, 131072, 1 << 20]))
+    return {
+        "path": "/srv/models/one", "dtype": "bfloat16", "weights_mib": draw(st.sampled_from([None, 1, 300, 943, 2358, 14000])), "kv_bytes_per_token": each,
+        "sliding_window": {"window": draw(st.sampled_from([1, 512, 4096])), "layers": 4, "kv_bytes_per_token": part} if part else None,
+        "context_length": context, "default_context_length": draw(st.sampled_from([context, 2048])) if context != 1024 else context}

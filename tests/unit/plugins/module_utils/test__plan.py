@@ -351,6 +351,90 @@ def test_hybrid_corners():
 # Memory
 
 
+# A model that was measured
+
+QWEN = {
+    "path": "/srv/models/qwen", "dtype": "bfloat16", "weights_mib": 943, "kv_bytes_per_token": 12288, "sliding_window": None, "context_length": 32768,
+    "default_context_length": 32768}
+LLAMA = {**QWEN, "path": "/srv/models/llama", "weights_mib": 2358, "kv_bytes_per_token": 32768, "context_length": 131072, "default_context_length": 131072}
+
+
+def with_model(model, **policy):
+    return decide(DOCUMENT, None, GPU, policy, model=model)
+
+
+def test_measured_weights_replace_unknown_ones():
+    found = with_model(QWEN)["plan"]
+    assert found["vllm"]["budget"]["weights_mib"] == 943 and found["vllm"]["kv_cache_gib"] == 3
+    assert rules(found)[:3] == ["fenced", "weights-measured", "kv-lowered"] and "weights-unknown" not in rules(found)
+    assert text(found, "weights-measured") == (
+        "vLLM's weights are 943 MiB in bfloat16, as the files in /srv/models/qwen tell; vllm_weights_mib would override that.")
+    # Without the note it is the plan for those weights, and the user's word counts for more.
+    told = plan(vllm_weights_mib=943)
+    assert {**found, "notes": None} == {**told, "notes": None}
+    found = with_model(QWEN, vllm_weights_mib=100)["plan"]
+    assert found == plan(vllm_weights_mib=100)
+
+
+@pytest.mark.parametrize("model", [None, {}, {**QWEN, "weights_mib": None, "kv_bytes_per_token": None, "context_length": None, "default_context_length": None}])
+def test_a_model_of_which_nothing_is_known_changes_nothing(model):
+    assert with_model(model)["plan"] == plan()
+
+
+def test_a_model_without_vllm_is_of_no_matter():
+    assert with_model(LLAMA, services="ollama", vllm_max_model_len=1 << 20)["plan"] == plan(services="ollama")
+
+
+def test_a_context_beyond_the_models_own():
+    result = with_model(QWEN, vllm_max_model_len=40000)
+    assert [(item["rule"], item["asked"], item["nearest"]) for item in result["violations"]] == [("context-of-model", 40000, {"vllm_max_model_len": 32768})]
+    assert result["violations"][0]["message"] == (
+        "vllm_max_model_len of 40000 tokens is more than the model is made for, 32768 tokens as the files in /srv/models/qwen tell; vLLM does not start"
+        " with it.")
+    assert with_model({**QWEN, "context_length": None, "default_context_length": 2048}, vllm_max_model_len=40000)["plan"]
+
+
+def test_a_context_that_does_not_fit_into_the_cache():
+    # 2149 MiB are left beside runtime and weights, so the cache is 2 GiB, half of what 131072 tokens take.
+    result = with_model(LLAMA)
+    found = result["violations"][0]
+    assert (len(result["violations"]), found["rule"], found["asked"], found["nearest"]) == (1, "kv-holds-context", 0, {"vllm_max_model_len": 65536})
+    assert found["message"] == (
+        "vLLM does not start when one sequence of the longest context, 131072 tokens by itself, does not fit into its KV cache: at 32768 bytes for each it"
+        " needs 4096 MiB, and the cache has 2048. A cache of 4 GiB would hold it.")
+    assert with_model(LLAMA, vllm_max_model_len=65536)["plan"]["vllm"]["engine"]["max_model_len"] == 65536
+    assert with_model(LLAMA, vllm_max_model_len=65537)["violations"][0]["nearest"] == {"vllm_max_model_len": 65536}
+    assert with_model(LLAMA, vllm_memory_limit_mib=8192)["plan"]["vllm"]["kv_cache_gib"] == 4
+    # Too long for the model and for the cache: the nearest is one that is neither.
+    assert with_model(LLAMA, vllm_max_model_len=1 << 20)["violations"][0]["nearest"] == {"vllm_max_model_len": 65536}
+
+
+def test_a_window_keeps_a_long_context_small():
+    window = {"window": 4096, "layers": 32, "kv_bytes_per_token": 131072}
+    long = {**QWEN, "kv_bytes_per_token": 131072, "context_length": 131072, "default_context_length": 131072}
+    assert with_model({**long, "sliding_window": window})["plan"]
+    assert with_model(long)["violations"][0]["nearest"] == {"vllm_max_model_len": 24576}
+
+
+def test_blocks_of_the_cache_that_are_too_large():
+    result = with_model({**QWEN, "kv_bytes_per_token": 393216}, vllm_block_size=65536)
+    assert result["violations"][0]["nearest"] == {"vllm_block_size": 16, "vllm_max_model_len": 8192}
+    assert with_model({**QWEN, "kv_bytes_per_token": 393216}, vllm_block_size=16, vllm_max_model_len=8192)["plan"]
+
+
+@pytest.mark.parametrize("model, problem", [
+    ([], "it is not a dictionary"), ({"exists": True, "model_size": QWEN}, "only its key model_size is wanted"), ({**QWEN, "path": 1}, "path is no text"),
+    ({**QWEN, "dtype": ""}, "dtype is no text"), ({**QWEN, "weights_mib": "943"}, "weights_mib is no whole number from 1 to 2147483648"),
+    ({**QWEN, "kv_bytes_per_token": 1 << 25}, "kv_bytes_per_token is no whole number"), ({**QWEN, "context_length": 0}, "context_length is no whole number"),
+    ({**QWEN, "sliding_window": 4096}, "sliding_window is not a dictionary"), ({**QWEN, "sliding_window": {"window": 4}}, "does not tell its window"),
+    ({**QWEN, "sliding_window": {"window": 4, "kv_bytes_per_token": 12289}}, "does not tell its window"),
+])
+def test_a_model_that_cannot_be(model, problem):
+    result = with_model(model)
+    assert [item["rule"] for item in result["violations"]] == ["facts"] and problem in result["violations"][0]["message"]
+    assert "Give it what model_size_info returns as model_size." in result["violations"][0]["message"]
+
+
 def test_the_cache_is_lowered_when_the_weights_need_the_room():
     found = plan(vllm_weights_mib=1000)
     assert found["vllm"]["kv_cache_gib"] == 3 and found["vllm"]["budget"] == {"runtime_mib": 1638, "weights_mib": 1000, "kv_cache_mib": 3072, "left_mib": 434}

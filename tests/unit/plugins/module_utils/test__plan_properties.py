@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from ansible_collections.erni_ki.inference.plugins.module_utils._cpulist import parse_cpulist
 from ansible_collections.erni_ki.inference.plugins.module_utils._plan import decide, render_plan
 from ansible_collections.erni_ki.inference.plugins.module_utils._policy import merge, read_policy
-from ansible_collections.erni_ki.inference.tests.unit.plugins.plan_strategies import HELPLESS, check_plan, gpu_questions, junk, questions, topologies
+from ansible_collections.erni_ki.inference.tests.unit.plugins.plan_strategies import (
+    HELPLESS, check_plan, gpu_questions, junk, models, questions, topologies,
+)
 
 often = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 
@@ -31,13 +33,31 @@ def well_formed(result):
         assert result["notes"] == result["plan"]["notes"] and all(set(note) == {"rule", "text"} for note in result["notes"])
 
 
-def accepted(facts, engine, gpu, policy, result):
+def accepted(facts, engine, gpu, policy, result, model=None):
     values, violations = read_policy(policy)
     assert not violations
+    if model and result["plan"]["vllm"]:
+        check_model(model, values, result["plan"])
+        values["vllm_weights_mib"] = values["vllm_weights_mib"] or model["weights_mib"] or 0
     check_plan(facts, engine, gpu, values, result["plan"])
 
 
-def check_helpless(facts, gpu, policy, violation):
+def check_model(model, values, plan):
+    """The weights are the user's, else those measured; vLLM starts with the context."""
+    measured = bool(model["weights_mib"]) and not values["vllm_weights_mib"]
+    assert measured == any(note["rule"] == "weights-measured" for note in plan["notes"])
+    length = values["vllm_max_model_len"] or model["default_context_length"]
+    assert not (model["context_length"] and values["vllm_max_model_len"] > model["context_length"])
+    if model["kv_bytes_per_token"] and length:
+        sliding = model["sliding_window"] or {"window": 0, "kv_bytes_per_token": 0}
+        engine, part = plan["vllm"]["engine"], sliding["kv_bytes_per_token"]
+        size = engine["block_size"]
+        blocks, kept = -(-length // size), -(-min(length, sliding["window"] - 1 + engine["max_num_batched_tokens"]) // size) + 1
+        needed = size * (blocks * (model["kv_bytes_per_token"] - part) + (kept * part if part else 0))
+        assert needed <= plan["vllm"]["kv_cache_gib"] << 30
+
+
+def check_helpless(facts, gpu, policy, violation, model=None):
     """Where the policy is said not to help, it does not."""
     if violation["nearest"] or violation["rule"] not in (
             "host-memory", "node-memory", "kv-fits-node", "cores-needed", "vram-fits", "spill-fits-limit"):
@@ -50,7 +70,8 @@ def check_helpless(facts, gpu, policy, violation):
         cache = 1024 * (values["ollama_kv_bytes_per_token"] or 147456) >> 20
         assert values["ollama_model_mib"] + 1853 + 256 + cache > memory + facts["memory"]["total_mib"] - others
         return
-    vllm = 1638 + max(0, values["vllm_shm_mib"] - 256) + values["vllm_weights_mib"] + 1024
+    weights = values["vllm_weights_mib"] or (model or {}).get("weights_mib") or 0
+    vllm = 1638 + max(0, values["vllm_shm_mib"] - 256) + weights + 1024
     if violation["rule"] == "host-memory":
         needed = (vllm if "vllm" in values["services"] else 0) + (256 if "ollama" in values["services"] else 0) + 128
         assert needed > facts["memory"]["total_mib"]
@@ -65,15 +86,15 @@ def check_helpless(facts, gpu, policy, violation):
         assert all(memory[core["numa_node"]] is not None and memory[core["numa_node"]] < vllm for core in cores)
 
 
-def check_question(question):
+def check_question(question, model=None):
     """Assert the rules on the plan, or on what its refusal calls nearest."""
     facts, engine, gpu, policy = question
-    before = copy.deepcopy((facts, engine, gpu, policy))
-    result = decide(facts, engine, gpu, policy)
+    before = copy.deepcopy((facts, engine, gpu, policy, model))
+    result = decide(facts, engine, gpu, policy, model=model)
     well_formed(result)
-    assert repr((facts, engine, gpu, policy)) == repr(before)
+    assert repr((facts, engine, gpu, policy, model)) == repr(before)
     if result["plan"]:
-        accepted(facts, engine, gpu, policy, result)
+        accepted(facts, engine, gpu, policy, result, model)
         return
     # What a refusal calls nearest is accepted, but for what no policy can help.
     nearest = {}
@@ -82,21 +103,27 @@ def check_question(question):
         assert all(nearest.get(name, value) == value for name, value in violation["nearest"].items())
         nearest.update(violation["nearest"])
         assert violation["nearest"] or violation["rule"] in HELPLESS, violation
-        check_helpless(facts, gpu, policy, violation)
+        check_helpless(facts, gpu, policy, violation, model)
     mended = merge(policy, nearest)
-    again = decide(facts, engine, gpu, mended)
+    again = decide(facts, engine, gpu, mended, model=model)
     well_formed(again)
     helpless = {violation["rule"] for violation in result["violations"] if not violation["nearest"]}
     assert {violation["rule"] for violation in again["violations"]} <= helpless, (nearest, again["violations"])
     assert not any(violation["nearest"] for violation in again["violations"])
     if again["plan"]:
-        accepted(facts, engine, gpu, mended, again)
+        accepted(facts, engine, gpu, mended, again, model)
 
 
 @often
 @given(questions())
 def test_plans_keep_the_rules_and_refusals_know_better(question):
     check_question(question)
+
+
+@often
+@given(questions(), models())
+def test_the_model_fits_and_refusals_know_better(question, model):
+    check_question(question, model)
 
 
 @often
@@ -133,8 +160,8 @@ def test_a_damaged_host_is_refused_in_words(facts, data):
 
 
 @often
-@given(junk, junk, junk, junk)
-def test_nonsense_is_refused_in_words(facts, engine, gpu, policy):
-    result = decide(facts, engine, gpu, policy)
+@given(junk, junk, junk, junk, junk)
+def test_nonsense_is_refused_in_words(facts, engine, gpu, policy, model):
+    result = decide(facts, engine, gpu, policy, model=model)
     well_formed(result)
     assert result["plan"] is None

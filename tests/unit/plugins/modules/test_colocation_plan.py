@@ -15,6 +15,8 @@ from ansible_collections.erni_ki.inference.plugins.modules import colocation_pla
 from ansible_collections.erni_ki.inference.tests.unit.plugins.plan_strategies import GPU, split, topology
 
 HOST = topology(split(8))
+MODEL = {
+    "path": "/srv/models/one", "dtype": "bfloat16", "weights_mib": 300, "kv_bytes_per_token": 32768, "context_length": 8192, "default_context_length": 8192}
 
 
 @pytest.fixture(name="run")
@@ -33,6 +35,10 @@ def run_fixture(capfd, module_arguments):
     ({"gpu": GPU}, False, []),
     ({"gpu": GPU, "engine": {"installed": False}, "policy": {"vllm_cores": "0-3"}}, False, []),
     ({"policy": {"ollama_require_gpu": False}}, False, []),
+    ({"gpu": GPU, "model": MODEL}, False, []),
+    ({"gpu": GPU, "model": MODEL, "policy": {"vllm_max_model_len": 9000}}, True, ["context-of-model"]),
+    ({"gpu": GPU, "model": dict(MODEL, context_length=1 << 20, default_context_length=1 << 20)}, True, ["kv-holds-context"]),
+    ({"gpu": GPU, "model": {"path": 1}}, True, ["facts"]),
     ({}, True, ["gpu-required"]),
     ({"gpu": GPU, "policy": {"vllm_kv_cache_gib": "4g", "vllm_nodes": 1, "vllm_cores": "0-9"}}, True,
      ["option-type", "unknown-option", "core-exists", "core-reserved"]),
