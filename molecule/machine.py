@@ -71,15 +71,23 @@ def play(settings):
 
 
 @pytest.fixture(scope="session")
-def prove():
-    """The result of colocation_info on the machine under test."""
-    def run(**options):
-        done = ansible("ansible", "-i", str(INVENTORY), "inference", "-m", "erni_ki.inference.colocation_info", "-a", json.dumps(options),
+def module():
+    """The result of a module of the collection on the machine under test; it has to succeed."""
+    def run(module_name, **options):
+        done = ansible("ansible", "-i", str(INVENTORY), "inference", "-m", f"erni_ki.inference.{module_name}", "-a", json.dumps(options),
                        ANSIBLE_LOAD_CALLBACK_PLUGINS="1", ANSIBLE_STDOUT_CALLBACK="ansible.posix.json")
         assert done.code == 0, done.text
         # Lines of another callback stand before and behind.
         played = json.JSONDecoder().raw_decode(done.text[done.text.index("{"):])[0]
         return next(iter(played["plays"][0]["tasks"][0]["hosts"].values()))
+    return run
+
+
+@pytest.fixture(scope="session")
+def prove(module):
+    """The result of colocation_info on the machine under test."""
+    def run(**options):
+        return module("colocation_info", **options)
     return run
 
 

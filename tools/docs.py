@@ -60,7 +60,9 @@ def code(value):
 
 def type_of(option):
     kind = option.get("type", "str")
-    return f"list of {option.get('elements', 'any')}" if kind == "list" else "any" if kind == "raw" else kind
+    if kind == "list":
+        return f"list of {type_of({'type': option.get('elements', 'raw')})}"
+    return "any" if kind == "raw" else kind
 
 
 def rows(options, prefix=""):

@@ -135,8 +135,8 @@ def split_url(url):
     return host, port or 80, parts.path.rstrip("/")
 
 
-def exchange(base, path, body=None, headers=None, timeout=30.0, max_body=MAX_BODY):
-    """GET, or POST the body as JSON, and return the Answer; HttpError when there is none by the deadline."""
+def exchange(base, path, body=None, headers=None, timeout=30.0, max_body=MAX_BODY, method=None):
+    """GET, POST the body as JSON, or what C(method) says, and return the Answer; HttpError when there is none by the deadline."""
     host, port, prefix = split_url(base)
     deadline = time.monotonic() + timeout
     connection = Connection(host, port, deadline)
@@ -147,7 +147,7 @@ def exchange(base, path, body=None, headers=None, timeout=30.0, max_body=MAX_BOD
         if data is not None:
             sent["Content-Type"] = "application/json"
         sent.update(headers or {})
-        connection.request("GET" if data is None else "POST", prefix + path, body=data, headers=sent)
+        connection.request(method or ("GET" if data is None else "POST"), prefix + path, body=data, headers=sent)
         response = connection.getresponse()
         pieces = []
         while True:

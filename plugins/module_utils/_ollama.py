@@ -12,9 +12,11 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import re
 import socket
 import time
+from typing import NamedTuple
 
 from ansible_collections.erni_ki.inference.plugins.module_utils import _http
 
@@ -26,6 +28,7 @@ QUICK_S = 30
 POLL_S = 0.1
 PROGRESS_S = 10
 MAX_LINE = 1024 * 1024
+MIB = CHUNK = 1024 * 1024
 # Ollama's "for ever" is 292 years.
 FOREVER_YEARS = 100
 
@@ -142,13 +145,17 @@ def describe(name, tags, ps):
 
 # ---------------------------------------------------------------- desired and compare
 
-def desired(state, digest=None, keep_alive=None):
-    """Return what is wanted of a model; None where nothing is said."""
+def desired(state, digest=None, keep_alive=None, make=None):
+    """Return what is wanted of a model; None where nothing is said.
+
+    C(make) are the steps that make the model here, none where it is as it should be; a model that is pulled has None.
+    """
     return {
         "present": {"absent": False, "unloaded": None}.get(state, True),
         "loaded": {"present": None}.get(state, state == "loaded"),
         "digest": digest,
         "keep_alive": keep_alive,
+        "make": make,
     }
 
 
@@ -159,17 +166,17 @@ def _kept_as_wanted(current, keep_alive, year):
 
 
 def compare(current, wanted, year=None):
-    """Return the steps from here to there, in order: some of pull, load, unload, delete."""
+    """Return the steps from here to there, in order: some of pull, upload, create, load, unload, delete."""
     if wanted["present"] is False:
         if not current["present"]:
             return []
         return ["unload", "delete"] if current["loaded"] else ["delete"]
-    steps = []
+    steps = list(wanted["make"] or [])
     fits = current["present"] and (current["digest"] or "").startswith(wanted["digest"] or "")
-    if wanted["present"] and not fits:
+    if wanted["present"] and wanted["make"] is None and not fits:
         steps.append("pull")
     if wanted["loaded"]:
-        # Once another digest is pulled, the server no longer finds the loaded one under this name.
+        # Once another one is pulled or made, the server no longer finds the loaded one under this name.
         if steps and current["loaded"]:
             steps.insert(0, "unload")
         if steps or not current["loaded"] or not _kept_as_wanted(current, wanted["keep_alive"], year or time.gmtime().tm_year):
@@ -190,7 +197,7 @@ def predict(current, wanted, steps):
         after.update({key: None for key in _RUNNING}, loaded=False)
     if "delete" in steps:
         after.update({key: None for key in _UNKNOWN}, present=False, digest=None, capabilities=[])
-    if "pull" in steps:
+    if "pull" in steps or "create" in steps:
         full = wanted["digest"] if wanted["digest"] and len(wanted["digest"]) == 64 else None
         after.update({key: None for key in _UNKNOWN}, present=True, digest=full, capabilities=[])
     if "load" in steps:
@@ -204,6 +211,64 @@ def difference(state):
 
 
 # ---------------------------------------------------------------- words
+
+def mib(size):
+    return f"{-(-size // MIB)} MiB"
+
+
+class Limits(NamedTuple):
+    """What a model may take: MiB of files (0: any), and the room in the folder of the server's models (None: not looked at)."""
+
+    max_mib: int = 0
+    models_path: str | None = None
+
+
+def free_bytes(path, statvfs=os.statvfs):
+    """Return what is free in the file system of a folder."""
+    try:
+        found = statvfs(path)
+    except OSError as error:
+        raise OllamaError(f"models_path is {path}, and that cannot be looked at: {error.strerror or error}. It is the folder on this host in which "
+                          "the server keeps its models") from error
+    return found.f_bavail * found.f_frsize
+
+
+def too_large(name, size, max_mib):
+    """Return why a model of that many bytes is refused, or None."""
+    if not max_mib or size <= max_mib * MIB:
+        return None
+    return (f"'{name}' does not fit: its files have {mib(size)}, and max_mib allows {max_mib} MiB. "
+            "Take a smaller model, or the same one with fewer bits for a weight, such as a tag that ends in q4_K_M")
+
+
+def no_room(name, needed, free, path):
+    """Return why what needs that many bytes is refused, or None."""
+    if needed <= free:
+        return None
+    return (f"there is no room for '{name}': {mib(needed)} are still needed, and {free // MIB} MiB are free in the file system of {path}, "
+            f"{mib(needed - free)} too few. Remove a model (state=absent) or other files there")
+
+
+def check_pull(name, layers, limits):
+    """Raise OllamaError where what a pull has announced so far, {digest: (bytes here, bytes)}, is more than it may be."""
+    problem = too_large(name, sum(total for _done, total in layers.values()), limits.max_mib)
+    if not problem and limits.models_path:
+        needed = sum(max(0, total - done) for done, total in layers.values())
+        problem = no_room(name, needed, free_bytes(limits.models_path), limits.models_path)
+    if problem:
+        raise OllamaError(f"{problem}. The pull was stopped; of its files the server has {mib(sum(done for done, _total in layers.values()))} so far, "
+                          "which a later pull of it would use")
+
+
+def explain_create(name, said):
+    """Return what a failed create means and what to do, from the server's own words."""
+    low = said.lower()
+    if "no space left" in low:
+        return f"the disk that holds the server's models is full while creating '{name}'; there is no new model (the server said: {said})"
+    if "no such file or directory" in low:
+        return f"the server no longer has a file that '{name}' is made of; has it been restarted meanwhile? Run it again (the server said: {said})"
+    return f"the server could not create '{name}': {said}"
+
 
 def explain_pull(name, said, insecure):
     """Return what a failed pull means and what to do, from the server's own words."""
@@ -228,18 +293,23 @@ def explain_pull(name, said, insecure):
 
 
 class Progress:
-    """Reads the lines of a streamed pull; reports how far it is every few seconds; knows how it ended."""
+    """Reads the lines of a streamed answer; reports how far it is every few seconds; knows how it ended."""
 
-    def __init__(self, name, report, clock=time.monotonic):
-        self.name, self.report, self.clock = name, report, clock
+    def __init__(self, name, report, clock=time.monotonic, announced=lambda layers: None, verb="pulling"):
+        self.name, self.report, self.clock, self.announced, self.verb = name, report, clock, announced, verb
         self.begun = self.last = clock()
         self.layers = {}
         self.status = None
 
     def line(self, event):
         self.status = event.get("status")
-        if event.get("digest"):
-            self.layers[event["digest"]] = (event.get("completed") or 0, event.get("total") or 0)
+        digest = event.get("digest")
+        if digest:
+            new = not self.layers.get(digest, (0, 0))[1]
+            self.layers[digest] = (_count(event, "completed"), _count(event, "total"))
+            # How far a transfer is runs ahead of the disk or behind it: what is missing is certain when a file begins.
+            if new:
+                self.announced(self.layers)
         now = self.clock()
         if now - self.last >= PROGRESS_S:
             self.last = now
@@ -248,7 +318,36 @@ class Progress:
     def text(self, now):
         done, total = (sum(numbers) for numbers in zip(*self.layers.values())) if self.layers else (0, 0)
         share = f", {100 * done // total} % of {total / 2 ** 20:.0f} MiB" if total else ""
-        return f"pulling {self.name}: {self.status}{share}, since {now - self.begun:.0f} s"
+        return f"{self.verb} {self.name}: {self.status}{share}, since {now - self.begun:.0f} s"
+
+
+def _count(event, key):
+    value = event.get(key) or 0
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise OllamaError(f"the server's answer is not what Ollama answers: {_http.excerpt(json.dumps(event))}")
+    return value
+
+
+class Upload:
+    """A file as it is sent: reports how far it is every few seconds."""
+
+    def __init__(self, name, stream, size, report, clock=time.monotonic):
+        self.name, self.stream, self.size, self.report, self.clock = name, stream, size, report, clock
+        self.begun = self.last = clock()
+        self.done = 0
+
+    def read(self, size):
+        # Never more than was announced, should the file grow meanwhile.
+        data = self.stream.read(min(size, self.size - self.done))
+        self.done += len(data)
+        # The server would wait for the rest for ever.
+        if not data and self.done < self.size:
+            raise OllamaError(f"the file for '{self.name}' became shorter while it was uploaded; run it again")
+        now = self.clock()
+        if now - self.last >= PROGRESS_S:
+            self.last = now
+            self.report(f"uploading {self.name}: {100 * self.done // self.size} % of {mib(self.size)}, since {now - self.begun:.0f} s")
+        return data
 
 
 # ---------------------------------------------------------------- the server
@@ -268,6 +367,10 @@ class Client:
         if left <= 0:
             raise OllamaError(f"{self.url}: the timeout of {self.timeout:g} s is over")
         return min(left, QUICK_S) if quick else left
+
+    def check_time(self):
+        """Raise OllamaError when the time is over."""
+        self._left()
 
     def _failed(self, error):
         if error.timed_out and time.monotonic() >= self.deadline:
@@ -315,20 +418,24 @@ class Client:
             raise OllamaError(f"{self.url} does not list its models: HTTP {error.status}: {error}") from error
 
     @contextlib.contextmanager
-    def _open(self, method, path, body):
-        """Send a request whose answer is read as it comes."""
+    def _open(self, method, path, body=None, kept="what was fetched is kept, and the next run goes on", headers=None):
+        """Send a request, its body JSON or a file, and give the answer to read as it comes. C(kept) is what a timeout leaves."""
         try:
             host, port, prefix = _http.split_url(self.url)
         except _http.HttpError as error:
             raise OllamaError(str(error)) from error
         # One deadline for all that is read from it, however slowly it drips.
         connection = _http.Connection(host, port, time.monotonic() + self._left())
+        connection.blocksize = CHUNK
+        if isinstance(body, dict):
+            body, headers = json.dumps(body).encode("utf-8"), {"Content-Type": "application/json"}
         try:
-            connection.request(method, prefix + path, body=json.dumps(body).encode("utf-8"), headers={"Content-Type": "application/json"})
+            # A server that refuses a file answers before it has read all of it, and closes.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, prefix + path, body=body, headers=headers or {})
             yield connection.getresponse()
         except socket.timeout as error:
-            raise OllamaError(f"{self.url}: {path} had not ended when the timeout of {self.timeout:g} s was over; what was fetched is kept, "
-                              "and the next run goes on") from error
+            raise OllamaError(f"{self.url}: {path} had not ended when the timeout of {self.timeout:g} s was over; {kept}") from error
         except ConnectionRefusedError as error:
             raise self._failed(_http.HttpError(f"nothing listens on {host} port {port} (connection refused)")) from error
         except (http.client.HTTPException, OSError) as error:
@@ -345,24 +452,74 @@ class Client:
             if error.status != 404:
                 raise OllamaError(f"the server could not delete '{name}': {error}") from error
 
-    def pull(self, name, insecure):
-        progress = Progress(name, self.report)
+    def _stream(self, path, body, progress, **more):
+        """Read the lines of an answer until its end; _Refused or _Told for an error of the server's."""
+        with self._open("POST", path, body, **more) as response:
+            if response.status != 200:
+                self._value(response.status, response.read(_http.MAX_BODY).decode("utf-8", "replace"), path)
+            while True:
+                line = response.readline(MAX_LINE)
+                if not line:
+                    return
+                if line.strip():
+                    progress.line(_event(line))
+
+    def pull(self, name, insecure, limits=Limits()):
+        progress = Progress(name, self.report, announced=lambda layers: check_pull(name, layers, limits))
         self.report(f"pulling {name}")
         try:
-            with self._open("POST", "/api/pull", {"model": name, "insecure": insecure, "stream": True}) as response:
-                if response.status != 200:
-                    self._value(response.status, response.read(_http.MAX_BODY).decode("utf-8", "replace"), "/api/pull")
-                while True:
-                    line = response.readline(MAX_LINE)
-                    if not line:
-                        break
-                    if line.strip():
-                        progress.line(_event(line))
+            self._stream("/api/pull", {"model": name, "insecure": insecure, "stream": True}, progress)
         except (_Refused, _Told) as error:
             raise OllamaError(explain_pull(name, str(error), insecure)) from error
         if progress.status != "success":
             raise OllamaError(f"the server ended the pull of '{name}' without saying that it succeeded; its last word was '{progress.status}'")
         self.report(f"pulled {name}")
+
+    def show(self, name):
+        """Return what the server says of a model, None where it has none of that name."""
+        try:
+            return self.ask("/api/show", {"model": name}, quick=True)
+        except _Refused as error:
+            if error.status == 404:
+                return None
+            raise OllamaError(f"the server does not show '{name}': {error}") from error
+
+    def has_blob(self, digest):
+        try:
+            answer = _http.exchange(self.url, f"/api/blobs/sha256:{digest}", timeout=self._left(quick=True), method="HEAD")
+        except _http.HttpError as error:
+            raise self._failed(error) from error
+        if answer.status not in (200, 404):
+            raise OllamaError(f"{self.url} answers HTTP {answer.status} to the question whether it has the file sha256:{digest}; Ollama answers 200 or 404")
+        return answer.status == 200
+
+    def upload(self, name, path, size, digest):
+        """Bring a file of this host to the server. Only for one that it has not: it would answer without reading it."""
+        self.report(f"uploading {path} for {name}")
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        try:
+            with open(path, "rb") as stream, self._open(
+                    "POST", f"/api/blobs/sha256:{digest}", Upload(name, stream, size, self.report), "an upload begins anew", headers) as response:
+                said = response.read(_http.MAX_BODY).decode("utf-8", "replace")
+            if response.status not in (200, 201):
+                self._value(response.status, said, "/api/blobs")
+                raise OllamaError(f"{self.url} answers HTTP {response.status} to the upload of {path}, and Ollama answers 201")
+        except _Refused as error:
+            if "digest mismatch" in str(error):
+                raise OllamaError(f"{path} changed while it was uploaded, or was damaged on the way; run it again (the server said: {error})") from error
+            raise OllamaError(explain_create(name, str(error))) from error
+        self.report(f"uploaded {path}")
+
+    def create(self, name, body):
+        progress = Progress(name, self.report, verb="creating")
+        self.report(f"creating {name}")
+        try:
+            self._stream("/api/create", {"model": name, "stream": True, **body}, progress, kept="the model is as it was")
+        except (_Refused, _Told) as error:
+            raise OllamaError(explain_create(name, str(error))) from error
+        if progress.status != "success":
+            raise OllamaError(f"the server ended the creation of '{name}' without saying that it succeeded; its last word was '{progress.status}'")
+        self.report(f"created {name}")
 
     def load(self, name, keep_alive, embeds):
         # A model that only embeds refuses to generate; an empty input loads it as well.
@@ -409,18 +566,21 @@ def _event(line):
     except ValueError:
         event = None
     if not isinstance(event, dict):
-        raise OllamaError(f"the server's answer to the pull is not what Ollama answers: {_http.excerpt(line.decode('utf-8', 'replace'))}")
+        raise OllamaError(f"the server's answer is not what Ollama answers: {_http.excerpt(line.decode('utf-8', 'replace'))}")
     if "error" in event:
         raise _Told(str(event["error"]))
     return event
 
 
-def apply(client, name, wanted, steps, current, insecure):
-    """Take the steps and return the state that the server then reports."""
+def apply(client, name, wanted, steps, current, insecure, limits=Limits(), maker=None):
+    """Take the steps and return the state that the server then reports. C(maker) takes those that make a model here."""
     state = current
     for step in steps:
-        if step == "pull":
-            client.pull(name, insecure)
+        if maker and step in maker.actions:
+            maker.actions[step](insecure, limits)
+            state = client.state(name)
+        elif step == "pull":
+            client.pull(name, insecure, limits)
             state = client.state(name)
             _check_pulled(name, wanted, state)
         elif step == "unload":

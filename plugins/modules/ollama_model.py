@@ -8,13 +8,15 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: ollama_model
 version_added: 0.1.0
-short_description: Pulls, removes, loads and unloads a model of an Ollama server
+short_description: Pulls, creates, removes, loads and unloads a model of an Ollama server
 description:
   - Brings one model of a running Ollama server into a state, through the server's API.
-  - A model counts as the same when its digest is the same; the date at which it was last written plays no part.
+  - A model is pulled from a registry, or, with O(from) or O(gguf), created on the server.
+  - A model that is pulled counts as the same when its digest is the same, and one that is created when it holds the same weights, template,
+    system message and parameters. The date at which it was last written plays no part.
   - Errors that the server hides are found, such as the failure of a pull that ends under HTTP 200.
-  - A pull that was interrupted goes on where it stopped when the module runs again.
-  - While a pull lasts, the module writes how far it is to the managed host's system log every 10 seconds. There,
+  - A pull that was interrupted goes on where it stopped when the module runs again. An upload begins anew.
+  - While a pull or an upload lasts, the module writes how far it is to the managed host's system log every 10 seconds. There,
     C(journalctl -f -t ansible-erni_ki.inference.ollama_model) shows it.
 author: The erni_ki.inference team (@erni-ki)
 extends_documentation_fragment:
@@ -27,6 +29,7 @@ attributes:
         is not there yet, is null.
   diff_mode:
     support: full
+    details: Of a model that is created here, the model it is made from, template, system message and parameters are shown.
   platform:
     platforms: linux
     support: full
@@ -40,7 +43,8 @@ options:
     required: true
   state:
     description:
-      - With V(present), the model is on the server. It is pulled when it is not there, or has another digest than O(digest).
+      - With V(present), the model is on the server. It is pulled when it is not there, or has another digest than O(digest). With O(from) or O(gguf) it is
+        created when it is not there, or holds something else.
       - With V(absent), it is not. A loaded model is unloaded first.
       - With V(loaded), it is there and in memory, ready to answer.
       - With V(unloaded), it is not in memory. Whether it is on the server does not matter. The module waits until the model has answered
@@ -53,7 +57,48 @@ options:
       - The digest that the model must have, 64 hexadecimal digits, or at least the first 12 of them, as C(ollama ls) shows them under C(ID).
       - A model that is there with another digest is pulled again. If the registry has another one as well, the task fails.
       - Without it, a model that is there is left as it is, and no registry is asked.
+      - Not with O(from) and O(gguf).
     type: str
+  from:
+    description:
+      - The model that this one is created from. It is pulled when it is not on the server.
+      - What it has, this one has as well, but for what O(template), O(system) and O(parameters) say. When it changes, this one is created again.
+      - When it was removed from the server since, the weights of this one are taken to be right.
+    type: str
+  gguf:
+    description:
+      - The path of a GGUF file on the managed host that the model is created from. It is read in each run, because its content decides.
+      - The server needs room for it twice, because it keeps what was uploaded beside what it makes of it, until it starts the next time.
+      - While it is created, a model named C(erni-ki/gguf-...) is there as well. The server goes on naming it as the parent.
+      - Without O(template), the server chooses one by the file, and perhaps the parameter C(stop) with it.
+    type: path
+  template:
+    description: The template by which messages become a prompt, in the language of Go's templates. Only with O(from) or O(gguf).
+      In a playbook it is marked with C(!unsafe), because Ansible takes its braces for its own.
+    type: str
+  system:
+    description: The system message. Only with O(from) or O(gguf).
+    type: str
+  parameters:
+    description:
+      - Parameters such as C(num_ctx), C(num_thread), C(temperature), and C(stop), which is a list. Only with O(from) or O(gguf).
+      - A request of a client may override each of them.
+      - Names that Ollama does not know are refused, because Ollama itself says nothing of them.
+    type: dict
+  max_mib:
+    description:
+      - The most that the model's files may have, in MiB. A model with more is refused, a GGUF file before it is uploaded, a pull as soon as the server says
+        how large it is.
+      - A model that is there already is not measured.
+      - V(0) is no limit.
+    type: int
+    default: 0
+  models_path:
+    description:
+      - The folder on the managed host in which the server keeps its models.
+      - With it, a pull or an upload that its file system has no room for is refused instead of filling it, an upload before it begins, a pull as soon
+        as the server says how large it is.
+    type: path
   keep_alive:
     description:
       - How long the model stays in memory after it was last used, such as V(10m) or V(1h30m), or in seconds as V(600); V(-1) is for ever, that is until the
@@ -105,6 +150,24 @@ EXAMPLES = r"""
       {{ llama.model.name }} runs on the {{ llama.model.device }}:
       {{ llama.model.vram_bytes }} of {{ llama.model.loaded_bytes }} bytes are on the GPU.
   when: not ansible_check_mode
+
+- name: Have a variant of it, with a longer context
+  erni_ki.inference.ollama_model:
+    name: assistant
+    from: llama3.2:3b
+    system: You answer in one sentence.
+    parameters:
+      num_ctx: 8192
+      temperature: 0.2
+
+- name: Have a model from a file on the host, if it fits
+  erni_ki.inference.ollama_model:
+    name: own-model:q4
+    gguf: /srv/models/own-model-q4_k_m.gguf
+    parameters:
+      stop: ["<|im_end|>"]
+    max_mib: 4096
+    models_path: /var/lib/erni-ki/ollama
 
 - name: Free its memory
   erni_ki.inference.ollama_model:
@@ -187,7 +250,7 @@ model:
       type: str
       sample: "2026-11-23T16:03:27.564965756Z"
 steps:
-  description: What was done, or in check mode would be done, in order. Some of V(pull), V(load), V(unload), V(delete).
+  description: What was done, or in check mode would be done, in order. Some of V(pull), V(upload), V(create), V(load), V(unload), V(delete).
   returned: success
   type: list
   elements: str
@@ -201,42 +264,43 @@ server_version:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.erni_ki.inference.plugins.module_utils import _ollama
+from ansible_collections.erni_ki.inference.plugins.module_utils import _ollama_recipe
 
 
 def checked(params):
-    """Return name, digest and keep_alive as they are to be used; ValueError for what cannot be."""
-    name = _ollama.parse_name(params["name"])
-    digest = _ollama.parse_digest(params["digest"]) if params["digest"] else None
-    keep_alive = _ollama.parse_keep_alive(params["keep_alive"]) if params["keep_alive"] else None
-    if keep_alive is not None and params["state"] != "loaded":
-        raise ValueError(f"keep_alive goes with state=loaded only, and state is {params['state']}")
-    if digest is not None and params["state"] not in ("present", "loaded"):
-        raise ValueError(f"digest goes with state=present and state=loaded only, and state is {params['state']}")
+    """Return name, digest, keep_alive and recipe as they are to be used; ValueError for what cannot be."""
     if params["timeout"] < 1:
         raise ValueError(f"timeout is {params['timeout']} seconds; it has to be 1 or more")
-    return name, digest, keep_alive
+    if params["max_mib"] < 0:
+        raise ValueError(f"max_mib is {params['max_mib']}; it has to be 1 or more, or 0 for no limit")
+    return _ollama_recipe.checked(params)
 
 
 def run(module):
     params = module.params
     try:
-        name, digest, keep_alive = checked(params)
+        name, digest, keep_alive, recipe = checked(params)
     except ValueError as error:
         module.fail_json(msg=str(error))
     client = _ollama.Client(params["url"], params["timeout"], module.log)
+    limits = _ollama.Limits(params["max_mib"], params["models_path"])
     try:
         client.check()
         before = client.state(name)
-        wanted = _ollama.desired(params["state"], digest, keep_alive)
+        maker = _ollama_recipe.Maker(client, name, recipe, limits) if recipe else None
+        wanted = _ollama.desired(params["state"], digest, keep_alive, maker.steps if maker else None)
         steps = _ollama.compare(before, wanted)
         if module.check_mode:
             after = _ollama.predict(before, wanted, steps)
         else:
-            after = _ollama.apply(client, name, wanted, steps, before, params["insecure"])
+            after = _ollama.apply(client, name, wanted, steps, before, params["insecure"], limits, maker)
     except _ollama.OllamaError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=bool(steps), model=after, steps=steps, server_version=client.version,
-                     diff={"before": _ollama.difference(before), "after": _ollama.difference(after)})
+    diff = {"before": _ollama.difference(before), "after": _ollama.difference(after)}
+    if maker:
+        diff["before"].update(_ollama_recipe.shown(maker.before))
+        diff["after"].update(_ollama_recipe.shown(maker.wanted))
+    module.exit_json(changed=bool(steps), model=after, steps=steps, server_version=client.version, diff=diff)
 
 
 def main():
@@ -245,6 +309,13 @@ def main():
             "name": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["present", "absent", "loaded", "unloaded"], "default": "present"},
             "digest": {"type": "str"},
+            "from": {"type": "str"},
+            "gguf": {"type": "path"},
+            "template": {"type": "str"},
+            "system": {"type": "str"},
+            "parameters": {"type": "dict"},
+            "max_mib": {"type": "int", "default": 0},
+            "models_path": {"type": "path"},
             "keep_alive": {"type": "str"},
             "url": {"type": "str", "default": "http://127.0.0.1:11434"},
             "timeout": {"type": "int", "default": 1800},

@@ -13,6 +13,17 @@ def test_the_host_is_right_again_after_one_run(play, prove):
     assert prove(timeout=600)["ok"]
 
 
+def test_a_model_is_made_from_the_one_that_is_there(module, ask):
+    there = ask("http://127.0.0.1:11434/api/tags")["models"]
+    made = {"name": "brief:1", "from": there[0]["name"], "system": "Be brief.", "parameters": {"num_ctx": 512, "num_thread": 1}}
+    assert module("ollama_model", models_path="/var/lib/erni-ki/ollama", **made)["steps"] == ["create"]
+    assert module("ollama_model", models_path="/var/lib/erni-ki/ollama", **made)["changed"] is False
+    shown = ask("http://127.0.0.1:11434/api/show", model="brief:1")
+    assert shown["system"] == "Be brief." and ["num_thread", "1"] in [line.split() for line in shown["parameters"].splitlines()]
+    assert module("ollama_model", name="brief:1", state="absent")["changed"] is True
+    assert ask("http://127.0.0.1:11434/api/tags")["models"] == there
+
+
 def test_fenced_gives_the_system_its_cpus_back(play, prove, sh):
     run = play("site", "--tags", "cpu_partition,verify", plan_isolation="fenced")
     assert run.code == 0, run.text

@@ -605,6 +605,8 @@ def test_create_from_a_model_of_the_catalogue_fetches_it(tmp_path):
         lines = server.call("POST", "/api/create", {"model": "mine", "from": "tinystory", "system": "Be brief.", "parameters": {"num_thread": 2}})[1]
         assert lines[0] == {"status": "pulling manifest"} and lines[-1] == {"status": "success"}
         assert "PARAMETER num_thread 2" in server.call("POST", "/api/show", {"model": "mine"})[1]["modelfile"]
+        server.call("POST", "/api/create", {"model": "quoted", "from": "mine", "parameters": {"stop": ['a "b"\n']}, "stream": False})
+        assert r'"a \"b\"\n"' in server.call("POST", "/api/show", {"model": "quoted"})[1]["parameters"]
         server.call("POST", "/api/generate", {"model": "mine"})
         assert threads_of(server.children()[0]) == 2 + 1
 

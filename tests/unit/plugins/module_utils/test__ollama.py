@@ -5,6 +5,8 @@
 """The pure half: names, states, steps and words. The server's half is tested with the module, against the stand-in."""
 from __future__ import annotations
 
+import types
+
 import pytest
 from ansible_collections.erni_ki.inference.plugins.module_utils import _ollama
 
@@ -118,6 +120,11 @@ FOREVER = "2319-03-05T15:45:44.71334452Z"
     (TAGS, ps(until=FOREVER), "loaded", {"keep_alive": 600}, ["load"]),
     (TAGS, ps(until="never heard of"), "loaded", {"keep_alive": -1}, []),
     (TAGS, ps(), "loaded", {"digest": "0" * 12}, ["unload", "pull", "load"]),
+    (NONE, NONE, "present", {"make": ["upload", "create"]}, ["upload", "create"]),
+    (TAGS, NONE, "present", {"make": []}, []),
+    (TAGS, ps(), "present", {"make": ["create"]}, ["create"]),
+    (TAGS, ps(), "loaded", {"make": ["create"]}, ["unload", "create", "load"]),
+    (TAGS, ps(), "loaded", {"make": []}, []),
     (TAGS, ps(), "unloaded", {}, ["unload"]),
     (TAGS, NONE, "unloaded", {}, []),
     (NONE, NONE, "unloaded", {}, []),
@@ -132,7 +139,7 @@ def test_steps_and_where_they_lead(tags, running, state, more, steps):
     assert after["present"] == {"absent": False, "unloaded": current["present"]}.get(state, True)
     if state in ("loaded", "unloaded"):
         assert after["loaded"] == (state == "loaded")
-    if "pull" in steps:
+    if "pull" in steps or "create" in steps:
         assert after["digest"] is None and after["size_bytes"] is None
     if "load" in steps or "unload" in steps:
         assert after["device"] is None and after["loaded_until"] is None
@@ -175,3 +182,47 @@ def test_progress_is_reported_every_few_seconds():
 
 def test_progress_without_layers():
     assert _ollama.Progress("x:1", print, lambda: 0).text(1) == "pulling x:1: None, since 1 s"
+
+
+def test_a_layer_is_announced_once_it_says_how_large_it_is():
+    seen = []
+    progress = _ollama.Progress("x:1", print, lambda: 0, announced=lambda layers: seen.append(dict(layers)))
+    for event in ({"digest": "a"}, {"digest": "a", "total": 10}, {"digest": "a", "total": 10, "completed": 9}, {"digest": "b", "total": 5, "completed": 5}):
+        progress.line({"status": "pulling", **event})
+    assert seen == [{"a": (0, 0)}, {"a": (0, 10)}, {"a": (9, 10), "b": (5, 5)}]
+
+
+@pytest.mark.parametrize("event", [{"total": "1"}, {"total": -1}, {"total": True}, {"total": 1.5}, {"completed": [1]}])
+def test_sizes_that_are_none(event):
+    with pytest.raises(_ollama.OllamaError, match="not what Ollama answers"):
+        _ollama.Progress("x:1", print, lambda: 0).line({"digest": "a", **event})
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize("layers, max_mib, free, words", [
+    ({"a": (0, 10 * MIB)}, 10, 10, None),
+    ({"a": (0, 10 * MIB), "b": (0, 1)}, 10, 99, "its files have 11 MiB, and max_mib allows 10 MiB"),
+    ({"a": (0, 10 * MIB), "b": (0, 1)}, 0, 10, "11 MiB are still needed, and 10 MiB are free in the file system of /models, 1 MiB too few"),
+    ({"a": (9 * MIB, 10 * MIB)}, 0, 0, "1 MiB are still needed, and 0 MiB are free"),
+    ({"a": (9 * MIB, 10 * MIB)}, 0, 1, None),
+    ({"a": (10 * MIB, 10 * MIB)}, 0, 0, None),
+])
+def test_what_a_pull_may_take(monkeypatch, layers, max_mib, free, words):
+    monkeypatch.setattr(_ollama, "free_bytes", lambda path: free * MIB)
+    if words is None:
+        _ollama.check_pull("x:1", layers, _ollama.Limits(max_mib, "/models"))
+        return
+    with pytest.raises(_ollama.OllamaError) as error:
+        _ollama.check_pull("x:1", layers, _ollama.Limits(max_mib, "/models"))
+    assert words in str(error.value) and "The pull was stopped; of its files the server has" in str(error.value)
+
+
+def test_free_space_is_what_others_than_root_may_use():
+    found = types.SimpleNamespace(f_bavail=3, f_bfree=5, f_frsize=4096, f_bsize=1 << 20)
+    assert _ollama.free_bytes("/models", lambda path: found) == 3 * 4096
+
+
+def test_without_limits_nothing_is_looked_at():
+    _ollama.check_pull("x:1", {"a": (0, 1 << 60)}, _ollama.Limits())

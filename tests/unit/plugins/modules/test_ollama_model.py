@@ -168,6 +168,252 @@ def test_date_plays_no_part(empty, run):
     assert result["changed"] is False and result["model"]["digest"] == digest
 
 
+# ---------------------------------------------------------------- models that are made here
+
+@pytest.fixture(name="gguf", scope="module")
+def gguf_fixture(tmp_path_factory):
+    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    path.write_bytes(harness.tiny_gguf())
+    return path
+
+
+@pytest.fixture(name="asked")
+def asked_fixture(monkeypatch):
+    """The requests that change something or carry a file."""
+    seen = []
+    for call in ("pull", "upload", "create", "delete"):
+        def noted(self, name, *args, call=call, original=getattr(_ollama.Client, call), **more):
+            seen.append(call)
+            return original(self, name, *args, **more)
+        monkeypatch.setattr(_ollama.Client, call, noted)
+    return seen
+
+
+def shown(server, name):
+    return server.call("POST", "/api/show", {"model": name})[1]
+
+
+def lines(text):
+    return sorted(" ".join(line.split()) for line in text.splitlines())
+
+
+STOPS = ['stop "<|im_start|>"', 'stop "<|im_end|>"']
+
+# What the model is made of, beside its origin; its parameters then, its system message and template.
+RECIPES = [
+    ({}, STOPS, "", None),
+    ({"parameters": {"num_ctx": 512, "temperature": 0.1}, "system": "You are tiny."}, STOPS + ["num_ctx 512", "temperature 0.1"], "You are tiny.", None),
+    # As a template in a playbook makes them: everything is text.
+    ({"parameters": {"num_ctx": "1024", "temperature": "1", "use_mmap": "true", "stop": "\n"}},
+     ["num_ctx 1024", "temperature 1", "use_mmap true", 'stop "\\n"'], "", None),
+    ({"template": "{{ .System }} {{ .Prompt }}", "system": "Said:\n\"so\"\n", "parameters": {"stop": ["</s>", "FROM x"], "top_k": 40}},
+     ["top_k 40", 'stop "</s>"', 'stop "FROM x"'], "Said:\n\"so\"\n", "{{ .System }} {{ .Prompt }}"),
+]
+
+
+@pytest.mark.parametrize("origin, steps", [("from", ["create"]), ("gguf", ["upload", "create"]), ("from missing", ["pull", "create"])])
+@pytest.mark.parametrize("recipe, parameters, system, template", RECIPES)
+def test_made_check_then_real_then_again(empty, run, gguf, asked, origin, steps, recipe, parameters, system, template):
+    if origin == "from":
+        pull(empty, "tinystory")
+    origins = {"gguf": str(gguf)} if origin == "gguf" else {"from": "tinystory"}
+    arguments = {"name": "own:1", "url": empty.url, **origins, **recipe}
+    if origin == "gguf":
+        # A blob of another test is there as long as the server runs.
+        blob = empty.data / "blobs" / ("sha256-" + hashlib.sha256(gguf.read_bytes()).hexdigest())
+        blob.unlink(missing_ok=True)
+    before = empty.call("GET", "/api/tags")
+
+    foreseen = run(check=True, **arguments)
+    assert empty.call("GET", "/api/tags") == before and asked == []
+    real = run(**arguments)
+    asked.clear()
+    again = run(**arguments)
+
+    assert foreseen["steps"] == real["steps"] == steps
+    assert foreseen["changed"] is real["changed"] is True
+    assert again["changed"] is False and again["steps"] == [] and asked == []
+    assert set(foreseen) == set(real) and set(foreseen["model"]) == set(real["model"])
+    assert foreseen["diff"]["before"] == real["diff"]["before"] and real["diff"]["before"]["from"] is None
+    assert again["diff"]["before"] == again["diff"]["after"] == real["diff"]["after"]
+    for key, value in foreseen["diff"]["after"].items():
+        # What only the server can tell is left open.
+        assert value == real["diff"]["after"][key] or value is None or (key == "parameters" and origin != "from"), key
+    there = shown(empty, "own:1")
+    assert lines(there["parameters"]) == sorted(parameters) and there.get("system", "") == system
+    assert template is None or there["template"] == template
+    names = [model["name"] for model in empty.call("GET", "/api/tags")[1]["models"]]
+    assert sorted(names) == (["own:1"] if origin == "gguf" else ["own:1", "tinystory:latest"])
+
+
+@pytest.mark.parametrize("change", [
+    {"parameters": {"num_ctx": 1024, "stop": ["x"]}}, {"parameters": {"num_ctx": 512, "stop": ["x", "y"]}}, {"parameters": {"num_ctx": 512}},
+    {"parameters": {"stop": ["x"]}}, {"system": "b"}, {"system": ""}, {"template": "{{ .Prompt }}!"}, {"template": ""}])
+@pytest.mark.parametrize("origin", ["from", "gguf"])
+def test_one_change_makes_it_anew(empty, run, gguf, change, origin):
+    """A thing that is said no more is a change, too."""
+    pull(empty, "tinystory")
+    first = {"url": empty.url, "name": "own", "system": "a", "template": "{{ .Prompt }}", "parameters": {"num_ctx": 512, "stop": ["x"]},
+             **({"from": "tinystory"} if origin == "from" else {"gguf": str(gguf)})}
+    run(**first)
+    second = {**first, **change}
+    assert run(check=True, **second)["steps"] == run(**second)["steps"] == ["create"]
+    assert run(**second)["changed"] is False
+    assert run(**first)["changed"] is True
+
+
+def test_other_weights_make_it_anew(empty, run, gguf, tmp_path):
+    pull(empty, "tinystory")
+    run(name="own", url=empty.url, gguf=str(gguf))
+    other = tmp_path / "other.gguf"
+    other.write_bytes(gguf.read_bytes()[:-1] + b"x")
+    assert run(name="own", url=empty.url, gguf=str(other))["steps"] == ["upload", "create"]
+    assert run(name="own", url=empty.url, gguf=str(other))["changed"] is False
+    assert run(name="own", url=empty.url, gguf=str(gguf))["steps"] == ["create"]
+    assert run(name="own", url=empty.url, **{"from": "tinystory"})["steps"] == ["create"]
+
+
+def test_the_model_it_is_made_from_changes_or_goes(empty, run):
+    pull(empty, "tinystory")
+    arguments = {"name": "own", "url": empty.url, "from": "base", "parameters": {"num_ctx": 512}}
+    run(name="base", url=empty.url, system="a", **{"from": "tinystory"})
+    run(**arguments)
+    run(name="base", url=empty.url, system="b", **{"from": "tinystory"})
+    assert run(**arguments)["steps"] == ["create"] and shown(empty, "own")["system"] == "b"
+    run(name="base", url=empty.url, state="absent")
+    assert run(**arguments)["changed"] is False
+    assert run(**{**arguments, "parameters": {"num_ctx": 1}}, check=True)["steps"] == ["pull", "create"]
+    assert "no model 'base:latest'" in run(**{**arguments, "parameters": {"num_ctx": 1}})["msg"]
+    assert lines(shown(empty, "own")["parameters"])[0] == "num_ctx 512"
+
+
+def test_a_loaded_one_is_loaded_anew_and_removed(empty, run, gguf):
+    arguments = {"name": "own", "url": empty.url, "gguf": str(gguf), "state": "loaded"}
+    run(**arguments)
+    result = run(**arguments, parameters={"num_ctx": 512})
+    assert result["steps"] == ["unload", "create", "load"] and result["model"]["context_length"] == 512
+    assert run(name="own", url=empty.url, state="absent")["steps"] == ["unload", "delete"]
+    assert empty.call("GET", "/api/tags")[1]["models"] == []
+
+
+@pytest.mark.parametrize("path, words, left", [
+    ("/api/blobs", "HTTP 500 to the question whether it has the file", []),
+    ("/api/show", "does not show 'own:latest': out of order", []),
+    ("/api/create", "could not create 'erni-ki/gguf-", []),
+    ("/api/delete", "could not delete 'erni-ki/gguf-", ["erni-ki/gguf", "own:latest"]),
+])
+def test_errors_of_the_server_while_it_is_made(empty, run, gguf, path, words, left):
+    empty.control(failing=[path], failing_error="out of order")
+    result = run(name="own", url=empty.url, gguf=str(gguf))
+    assert result["failed"] and words in result["msg"], result["msg"]
+    empty.control()
+    names = sorted(model["name"] for model in empty.call("GET", "/api/tags")[1]["models"])
+    assert len(names) == len(left) and all(name.startswith(start) for name, start in zip(names, left))
+    # The next run ends what was begun.
+    assert run(name="own", url=empty.url, gguf=str(gguf))["changed"] is True
+    assert run(name="own", url=empty.url, gguf=str(gguf))["changed"] is False
+    assert [model["name"] for model in empty.call("GET", "/api/tags")[1]["models"]] == ["own:latest"]
+
+
+def test_the_server_loses_the_file_before_it_is_used(empty, run, gguf, tmp_path, monkeypatch):
+    """A server removes at its start what no model uses."""
+    (tmp_path / "lost.gguf").write_bytes(gguf.read_bytes() + b"lost")
+    monkeypatch.setattr(_ollama.Client, "upload", lambda self, name, path, size, digest: None)
+    result = run(name="own", url=empty.url, gguf=str(tmp_path / "lost.gguf"))
+    assert "the server no longer has a file that" in result["msg"] and "no such file or directory" in result["msg"]
+
+
+def test_files_that_are_no_model(empty, run, gguf, tmp_path, asked):
+    broken = tmp_path / "broken.gguf"
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    (tmp_path / "text").write_text("not a gguf file")
+    broken.write_bytes(gguf.read_bytes()[:4096])
+    for path, words in ((tmp_path / "nothing", "No such file"), (tmp_path, "no ordinary file"), (fifo, "no ordinary file"),
+                        (tmp_path / "text", "is not a GGUF file: it begins with b'not '")):
+        result = run(name="own", url=empty.url, gguf=str(path))
+        assert words in result["msg"] and str(path) in result["msg"] and asked == []
+    result = run(name="own", url=empty.url, gguf=str(broken))
+    assert "could not create 'erni-ki/gguf-" in result["msg"] and "unexpected EOF" in result["msg"]
+    assert empty.call("GET", "/api/tags")[1]["models"] == []
+
+
+def test_a_file_that_changes_while_it_is_uploaded(empty, run, gguf, tmp_path, monkeypatch):
+    changing = tmp_path / "changing.gguf"
+    changing.write_bytes(gguf.read_bytes() + b"1")
+    original = _ollama.Client.upload
+
+    def upload(self, name, path, size, digest):
+        changing.write_bytes(content)
+        return original(self, name, path, size, digest)
+    monkeypatch.setattr(_ollama.Client, "upload", upload)
+    for content, words in ((gguf.read_bytes() + b"2", "changed while it was uploaded"), (gguf.read_bytes(), "became shorter while it was uploaded")):
+        result = run(name="own", url=empty.url, gguf=str(changing))
+        assert words in result["msg"], result["msg"]
+        changing.write_bytes(gguf.read_bytes() + b"1")
+
+
+def test_long_uploads_tell_how_far_they_are(empty, run, gguf, tmp_path, logged, monkeypatch):
+    monkeypatch.setattr(_ollama, "PROGRESS_S", 0)
+    (tmp_path / "new.gguf").write_bytes(gguf.read_bytes() + b"new")
+    run(name="own", url=empty.url, gguf=str(tmp_path / "new.gguf"))
+    assert [line for line in logged if line.startswith("uploading own:latest: 100 % of 6 MiB")] and logged[-1] == "created own:latest"
+
+
+# ---------------------------------------------------------------- room
+
+@pytest.fixture(name="free")
+def free_fixture(monkeypatch):
+    """Sets what is free, in MiB."""
+    def set_free(mib):
+        monkeypatch.setattr(_ollama, "free_bytes", lambda path: mib << 20)
+    return set_free
+
+
+def test_a_pull_stops_where_there_is_no_room(empty, run, free, tmp_path):
+    empty.control(pull_mib_per_second=50)
+    free(1000)
+    result = run(name="llama3.2:3b", url=empty.url, models_path=str(tmp_path))
+    assert "there is no room for 'llama3.2:3b': 19" in result["msg"] and "1000 MiB are free in the file system of %s" % tmp_path in result["msg"]
+    assert "The pull was stopped" in result["msg"] and empty.call("GET", "/api/tags")[1]["models"] == []
+    free(10)
+    assert run(name="tinystory", url=empty.url, models_path=str(tmp_path))["changed"] is True
+    free(0)
+    assert run(name="tinystory", url=empty.url, models_path=str(tmp_path))["changed"] is False
+
+
+def test_an_upload_that_has_no_room_does_not_begin(empty, run, free, gguf, tmp_path, asked):
+    path = tmp_path / "other.gguf"
+    path.write_bytes(gguf.read_bytes() + b"room")
+    arguments = {"name": "own", "url": empty.url, "gguf": str(path), "models_path": str(tmp_path)}
+    # Twice 5.6 MiB.
+    free(11)
+    for check in (True, False):
+        assert "12 MiB are still needed, and 11 MiB are free" in run(check=check, **arguments)["msg"] and asked == []
+    free(12)
+    assert run(**arguments)["steps"] == ["upload", "create"]
+    free(5)
+    assert run(**arguments)["changed"] is False
+    assert "6 MiB are still needed, and 5 MiB are free" in run(**arguments, system="x")["msg"]
+
+
+def test_what_does_not_fit_is_not_fetched(empty, run, gguf, asked):
+    empty.control(pull_mib_per_second=50)
+    words = "does not fit: its files have %d MiB, and max_mib allows %d MiB"
+    result = run(name="llama3.2:3b", url=empty.url, max_mib=1000)
+    assert "'llama3.2:3b' does not fit: its files have 19" in result["msg"] and "max_mib allows 1000 MiB" in result["msg"]
+    asked.clear()
+    assert words % (6, 5) in run(name="own", url=empty.url, gguf=str(gguf), max_mib=5)["msg"] and asked == []
+    assert words % (6, 5) in run(name="own", url=empty.url, max_mib=5, **{"from": "tinystory"})["msg"] and asked == ["pull"]
+    assert run(name="own", url=empty.url, gguf=str(gguf), max_mib=6)["changed"] is True
+    assert run(name="own", url=empty.url, gguf=str(gguf), max_mib=5)["changed"] is False
+
+
+def test_a_folder_that_is_not_there(empty, run, tmp_path, gguf):
+    result = run(name="own", url=empty.url, gguf=str(gguf), models_path=str(tmp_path / "no"))
+    assert "models_path is %s, and that cannot be looked at: No such file" % (tmp_path / "no") in result["msg"]
+
+
 # ---------------------------------------------------------------- digests and registries
 
 @pytest.fixture(name="registry")
@@ -345,6 +591,15 @@ def test_deleted_while_loaded(empty, run):
     ({"name": "x", "keep_alive": "5m"}, "keep_alive goes with state=loaded only"),
     ({"name": "x", "state": "absent", "digest": "0" * 12}, "digest goes with state=present and state=loaded only"),
     ({"name": "x", "timeout": 0}, "it has to be 1 or more"),
+    ({"name": "x", "max_mib": -1}, "or 0 for no limit"),
+    ({"name": "x", "from": "y", "gguf": "/z"}, "a model is made from one of them"),
+    ({"name": "x", "from": "X:latest"}, "cannot be made from itself"),
+    ({"name": "x", "from": "y:cloud"}, "is a cloud model"),
+    ({"name": "x", "from": "y", "state": "absent"}, "from goes with state=present and state=loaded only"),
+    ({"name": "x", "from": "y", "digest": "0" * 12}, "digest is for a model that is pulled"),
+    ({"name": "x", "system": "y"}, "system is for a model that is made here: say by from or gguf"),
+    ({"name": "x", "from": "y", "parameters": {"num_thraed": 4}}, "has no parameter num_thraed, and would keep it without a word: did you mean num_thread?"),
+    ({"name": "x", "from": "y", "parameters": {"num_ctx": "many"}}, 'the parameter num_ctx is "many"; it has to be a whole number'),
     ({"name": "x", "url": "https://127.0.0.1:1"}, "only plain http is spoken here"),
     ({"name": "x", "url": "http://127.0.0.1:9"}, "nothing listens on 127.0.0.1 port 9"),
 ])
@@ -369,8 +624,8 @@ def fake_fixture():
             except OSError:
                 return
             open_connections.append(connection)
-            path = connection.recv(65536).split(b" ")[1].decode()
-            answer = answers.get(path, ok({"models": []}))
+            method, path = connection.recv(65536).decode(errors="replace").split(" ")[:2]
+            answer = answers.get(method, answers.get(path, ok({"models": []})))
             if answer is not None:
                 connection.sendall(answer)
                 connection.close()
@@ -416,6 +671,45 @@ def test_what_is_not_ollama(run, fake, path, answer, words):
     assert result["failed"] and words in result["msg"], result["msg"]
 
 
+SHOWN = {"modelfile": "FROM /m/blobs/sha256-%s\n" % ("0" * 64), "details": {"parent_model": "base:latest"}}
+
+
+@pytest.mark.parametrize("path, answer, words", [
+    ("/api/show", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "does not show what weights 'own:latest' has"),
+    ("/api/show", b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n<html>hi</html>", "not in JSON"),
+    ("/api/show", b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"modelfile":1}', "is not what Ollama shows"),
+    ("/api/show", b'HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{"details":1}', "is not what Ollama shows"),
+    ("/api/create", chunked(b'{"status":"writing manifest"}\n'), "ended the creation of 'own:latest' without saying that it succeeded; its last word"),
+    ("/api/create", chunked(b'{"status":"parsing GGUF"}\n', b'{"error":"odd"}\n'), "could not create 'own:latest': odd"),
+    ("/api/create", chunked(b'{"error":"write x: no space left on device"}\n'), "the disk that holds the server's models is full while creating"),
+    ("/api/create", chunked(b'{"status":"success","digest":"x","total":"much"}\n'), "the server's answer is not what Ollama answers"),
+    ("/api/create", chunked(b"<html>\n"), "the server's answer is not what Ollama answers"),
+    ("/api/create", chunked(b'{"status":"success"}\n'), "what it shows of it is not what was asked for: parameters. Asked for:"),
+    ("/api/create", b"", "the connection broke off during /api/create"),
+])
+def test_what_is_not_ollama_while_a_model_is_made(run, fake, path, answer, words):
+    fake.answers["/api/show"] = fake.ok(SHOWN)
+    fake.answers[path] = answer
+    result = run(name="own", url=fake.url, parameters={"num_ctx": 1}, **{"from": "base"})
+    assert result["failed"] and words in result["msg"], result["msg"]
+
+
+@pytest.mark.parametrize("answer, words", [
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "ended the creation of"),
+    (b"HTTP/1.1 204 No Content\r\n\r\n", "answers HTTP 204 to the upload"),
+    (b'HTTP/1.1 500 No\r\nContent-Length: 44\r\n\r\n{"error":"write x: no space left on device"}', "models is full"),
+    (b"HTTP/1.1 400 No\r\nContent-Length: 6\r\n\r\n<html>", "not in JSON"),
+])
+def test_what_is_not_ollama_while_a_file_is_uploaded(run, fake, gguf, answer, words):
+    digest = hashlib.sha256(gguf.read_bytes()).hexdigest()
+    fake.answers["/api/show"] = fake.ok({"error": "model 'own' not found"}, "404 Not Found")
+    fake.answers["HEAD"] = b"HTTP/1.1 404 Not Found\r\nContent-Length: 102\r\n\r\n"
+    fake.answers["/api/blobs/sha256:" + digest] = answer
+    fake.answers["/api/create"] = chunked(b'{"status":"parsing GGUF"}\n')
+    result = run(name="own", url=fake.url, gguf=str(gguf))
+    assert result["failed"] and words in result["msg"], result["msg"]
+
+
 def test_loaded_and_gone_again(run, fake):
     fake.answers["/api/tags"] = fake.ok({"models": [{"name": "tinystory:latest", "digest": "0" * 64, "size": 1}]})
     fake.answers["/api/generate"] = fake.ok({"done": True})
@@ -423,7 +717,7 @@ def test_loaded_and_gone_again(run, fake):
 
 
 def test_a_server_that_stops_between_two_questions(run, monkeypatch, fake):
-    def gone(self, name, insecure):
+    def gone(self, name, insecure, limits):
         raise _ollama.OllamaError("gone")
     monkeypatch.setattr(_ollama.Client, "pull", gone)
     assert run(name="tinystory", url=fake.url)["msg"] == "gone"

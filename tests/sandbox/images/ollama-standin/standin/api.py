@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import math
 import os
 import random
@@ -266,7 +267,8 @@ class Api:
     def _parameters(model):
         lines = []
         for key, value in sorted(model.options.items()):
-            lines += ["%-30s %s" % (key, gojson.dumps(one) if not isinstance(one, str) else '"%s"' % one) for one in
+            # Texts as Go writes them: quoted, with escapes.
+            lines += ["%-30s %s" % (key, gojson.dumps(one) if not isinstance(one, str) else json.dumps(one, ensure_ascii=False)) for one in
                       (value if isinstance(value, list) else [value])]
         return "\n".join(lines)
 
