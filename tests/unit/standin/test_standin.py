@@ -496,13 +496,14 @@ def test_chat_streams(tiny):
 
 def test_tokens_arrive_as_they_are_made(tiny):
     loaded(tiny)
-    tiny.control(ms_per_token=100)
+    tiny.control(ms_per_token=500)
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", tiny.port, timeout=WAIT_S)) as connection:
         connection.request("POST", "/api/generate", json.dumps({"model": "tinystory", "prompt": "x", "options": {"num_predict": 4}}))
         answer, begun = connection.getresponse(), time.monotonic()
         answer.readline()
         first = time.monotonic() - begun
         answer.read()
+        # Far less than the three tokens between take, for a machine that has other things to do.
         assert time.monotonic() - begun - first > 0.2
 
 
