@@ -151,11 +151,11 @@ def test_what_can_be_declared(models):
     ({"name": "x", "keep_alive": "5m"}, "keep_alive goes with state=loaded only"),
     ({"name": "x", "state": "loaded", "keep_alive": 0}, "that is state=unloaded"),
     ({"name": "x", "parameters": {"num_ctx": 1}}, "parameters is for a model that is made here"),
-    ({"name": "x", "from": "y", "parameters": {"num_thread": 3}}, "its parameter num_thread is 3, and the plan gives Ollama 2: set it to 2, leave it out, "
-                                                                   "or see plan_ollama_cpus."),
+    ({"name": "x", "from": "y", "parameters": {"num_thread": 3}},
+     "its parameter num_thread is 3, and the plan gives Ollama 2: set it to 2, leave it out, or see plan_ollama_cpus."),
     ({"name": "x", "from": "y", "parameters": {"num_thread": -1}}, "its parameter num_thread is -1, and the plan gives Ollama 2"),
-    ({"name": "x", "from": "y", "parameters": {"num_ctx": "4097"}}, "num_ctx is 4097, and the plan gives Ollama 4096: set it to 4096, leave it out, or see "
-                                                                    "plan_ollama_context_length."),
+    ({"name": "x", "from": "y", "parameters": {"num_ctx": "4097"}},
+     "num_ctx is 4097, and the plan gives Ollama 4096: set it to 4096, leave it out, or see plan_ollama_context_length."),
 ])
 def test_what_cannot_be_declared(model, words):
     found = recipe.problems([model], threads=2, context=4096)
