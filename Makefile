@@ -40,7 +40,7 @@ test-fast: venv-test ## Everything that needs no virtual machine
 	@$(PY) tools/run_tests.py lint docs-check unit package sanity
 
 test-all: venv-test ## test, the other scenarios, and the other releases of ansible-core
-	@SCENARIOS="$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))" $(PY) tools/run_tests.py lint docs-check unit package sanity compat molecule
+	@SLOW_TESTS=1 SCENARIOS="$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))" $(PY) tools/run_tests.py lint docs-check unit package sanity compat molecule
 
 lint: venv-test ## ansible-lint (production), yamllint, flake8
 	@$(PY) tools/lint.py

@@ -39,6 +39,19 @@ print(urllib.request.urlopen(request, timeout=600).read().decode())
 """
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: only with SLOW_TESTS=1, as `make test-all` has it; the rest keeps `make test` short on a slow machine")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave the slow tests to those who ask for them, and say how many they are."""
+    if os.environ.get("SLOW_TESTS"):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item not in slow]
+
+
 @dataclasses.dataclass
 class Run:
     """A finished play: its exit code and everything it printed."""
@@ -114,7 +127,7 @@ def asking(url, **body):
     return shlex.join(["python3", "-c", ASK, url, json.dumps(body) if body else ""])
 
 
-@pytest.fixture(name="fingerprint")
+@pytest.fixture(name="fingerprint", scope="module")
 def fixture_fingerprint(host):
     def read():
         return host.run("bash -c %s", FINGERPRINT).stdout.splitlines()

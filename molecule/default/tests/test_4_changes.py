@@ -5,6 +5,8 @@
 """What a later run changes: drift is put right, the other mode, a neighbour who was there first, and the removal."""
 from __future__ import annotations
 
+import pytest
+
 
 def test_the_host_is_right_again_after_one_run(play, prove):
     """What the tests of the proof set by hand is drift."""
@@ -24,6 +26,7 @@ def test_a_model_is_made_from_the_one_that_is_there(module, ask):
     assert ask("http://127.0.0.1:11434/api/tags")["models"] == there
 
 
+@pytest.mark.slow
 def test_fenced_gives_the_system_its_cpus_back(play, prove, sh):
     run = play("site", "--tags", "cpu_partition,verify", plan_isolation="fenced")
     assert run.code == 0, run.text
@@ -35,6 +38,7 @@ def test_fenced_gives_the_system_its_cpus_back(play, prove, sh):
     assert sh("cat /sys/fs/cgroup/system.slice/cpuset.cpus.effective") == "14-15"
 
 
+@pytest.mark.slow
 def test_a_foreign_container_is_not_squeezed_unasked(play, sh, fingerprint):
     sh("docker run -d --name somebodys --entrypoint sleep erni-ki/ollama-standin:0.32.15 3600")
     try:
