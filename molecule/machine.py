@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -70,17 +71,26 @@ def play(settings):
     return run
 
 
+def asked(module, **options):
+    """The result of a module on the machine under test."""
+    done = ansible("ansible", "-i", str(INVENTORY), "inference", "-m", f"erni_ki.inference.{module}", "-a", json.dumps(options),
+                   ANSIBLE_LOAD_CALLBACK_PLUGINS="1", ANSIBLE_STDOUT_CALLBACK="ansible.posix.json")
+    assert done.code == 0, done.text
+    # Lines of another callback stand before and behind.
+    played = json.JSONDecoder().raw_decode(done.text[done.text.index("{"):])[0]
+    return next(iter(played["plays"][0]["tasks"][0]["hosts"].values()))
+
+
 @pytest.fixture(scope="session")
 def prove():
     """The result of colocation_info on the machine under test."""
-    def run(**options):
-        done = ansible("ansible", "-i", str(INVENTORY), "inference", "-m", "erni_ki.inference.colocation_info", "-a", json.dumps(options),
-                       ANSIBLE_LOAD_CALLBACK_PLUGINS="1", ANSIBLE_STDOUT_CALLBACK="ansible.posix.json")
-        assert done.code == 0, done.text
-        # Lines of another callback stand before and behind.
-        played = json.JSONDecoder().raw_decode(done.text[done.text.index("{"):])[0]
-        return next(iter(played["plays"][0]["tasks"][0]["hosts"].values()))
-    return run
+    return functools.partial(asked, "colocation_info")
+
+
+@pytest.fixture(scope="session")
+def diagnose():
+    """The result of diagnosis_info on the machine under test."""
+    return functools.partial(asked, "diagnosis_info")
 
 
 @pytest.fixture(name="sh")
