@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -83,25 +84,32 @@ def play(settings):
     return run
 
 
+def asked(module_name, **options):
+    """The result of a module of the collection on the machine under test; it has to succeed."""
+    done = ansible("ansible", "-i", str(INVENTORY), "inference", "-m", f"erni_ki.inference.{module_name}", "-a", json.dumps(options),
+                   ANSIBLE_LOAD_CALLBACK_PLUGINS="1", ANSIBLE_STDOUT_CALLBACK="ansible.posix.json")
+    assert done.code == 0, done.text
+    # Lines of another callback stand before and behind.
+    played = json.JSONDecoder().raw_decode(done.text[done.text.index("{"):])[0]
+    return next(iter(played["plays"][0]["tasks"][0]["hosts"].values()))
+
+
 @pytest.fixture(scope="session")
 def module():
-    """The result of a module of the collection on the machine under test; it has to succeed."""
-    def run(module_name, **options):
-        done = ansible("ansible", "-i", str(INVENTORY), "inference", "-m", f"erni_ki.inference.{module_name}", "-a", json.dumps(options),
-                       ANSIBLE_LOAD_CALLBACK_PLUGINS="1", ANSIBLE_STDOUT_CALLBACK="ansible.posix.json")
-        assert done.code == 0, done.text
-        # Lines of another callback stand before and behind.
-        played = json.JSONDecoder().raw_decode(done.text[done.text.index("{"):])[0]
-        return next(iter(played["plays"][0]["tasks"][0]["hosts"].values()))
-    return run
+    """The result of any module, by its name."""
+    return asked
 
 
 @pytest.fixture(scope="session")
-def prove(module):
-    """The result of colocation_info on the machine under test."""
-    def run(**options):
-        return module("colocation_info", **options)
-    return run
+def prove():
+    """The result of colocation_info."""
+    return functools.partial(asked, "colocation_info")
+
+
+@pytest.fixture(scope="session")
+def diagnose():
+    """The result of diagnosis_info."""
+    return functools.partial(asked, "diagnosis_info")
 
 
 @pytest.fixture(name="sh")

@@ -74,8 +74,8 @@ def main():
     existed = warm = False
     if not inventory:
         existed, warm = look()
-        if playbook == "verify" and not existed:
-            sys.exit("There is no sandbox whose plan could be proven: `make site` makes it. For hosts of your own: make verify INVENTORY=…")
+        if playbook in ("verify", "diagnose") and not existed:
+            sys.exit(f"There is no sandbox to {playbook}: `make site` makes it. For hosts of your own: make {playbook} INVENTORY=…")
         print(f"The sandbox first: a virtual machine of its own, {'made earlier' if existed else 'made now'}.", flush=True)
         code = subprocess.run([*SANDBOX, "up"], cwd=REPO, check=False).returncode
         if code:

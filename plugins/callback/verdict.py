@@ -14,6 +14,7 @@ description:
   - Prints the time of day and the time since the start below the name of every task.
   - Ends the run, after the recap, with one line a host and a last line C(verdict=ok) or C(verdict=failed), for people and for scripts.
   - A host is C(ok) when no task failed, it was reached, and every check of M(erni_ki.inference.colocation_info), where it ran, held.
+  - What M(erni_ki.inference.diagnosis_info) found is counted in its line; whether a finding fails the host is up to the play.
 requirements:
   - Enable it with C(callbacks_enabled = erni_ki.inference.verdict) in the section C([defaults]) of C(ansible.cfg).
 """
@@ -54,6 +55,7 @@ class CallbackModule(CallbackBase):
         super().__init__()
         self._start = time.monotonic()
         self._proofs = {}
+        self._diagnoses = {}
         self._failures = {}
 
     def v2_playbook_on_task_start(self, task, is_conditional):
@@ -77,9 +79,11 @@ class CallbackModule(CallbackBase):
         self._failures[result._host.get_name()] = ["unreachable:"] + reason(result._result.get("msg"))
 
     def _remember(self, result):
-        # Only the proof's module returns both; its action name differs with how the playbook wrote it.
+        # Only these modules return both of the two; their action names differ with how the playbook wrote them.
         if "checks" in result._result and "urls" in result._result:
             self._proofs[result._host.get_name()] = result._result
+        if "findings" in result._result and "counts" in result._result:
+            self._diagnoses[result._host.get_name()] = result._result
 
     def v2_playbook_on_stats(self, stats):
         self._display.display("")
@@ -93,6 +97,9 @@ class CallbackModule(CallbackBase):
             words = [f"host={host}", f"verdict={'ok' if ok else 'failed'}", f"changed={counts['changed']}", f"tasks={counts['ok']}"]
             if proof is not None:
                 words.append(f"checks={len(proof['checks'])} checks_failed={len(proof.get('failed_checks', []))}")
+            if host in self._diagnoses:
+                diagnosis = self._diagnoses[host]
+                words.append(f"findings={len(diagnosis['findings'])} critical={diagnosis['counts']['critical']} warning={diagnosis['counts']['warning']}")
             self._display.display(" ".join(words), color=None if ok else "red")
             if not ok and host in self._failures:
                 first, second, *rest = self._failures[host]

@@ -37,6 +37,20 @@ class Api:
         return text.replace(self._key, "********") if self._key else text
 
 
+def apis(params, services):
+    """Return {service: Api} of a module's options; ValueError, in words, for a URL that is none."""
+    result = {}
+    for service in services:
+        key_file = params["vllm_api_key_file"] if service == "vllm" else None
+        url = params[f"{service}_url"].rstrip("/")
+        result[service] = Api(service, url, params["timeout"], params[f"{service}_model"], key_file, params[f"{service}_bind_address"])
+        try:
+            _http.split_url(url)
+        except _http.HttpError as error:
+            raise ValueError(f"{service}_url: {error}") from error
+    return result
+
+
 def read_key(path):
     """Return the API key in a file that holds nothing else, or as VLLM_API_KEY=…"""
     try:
@@ -142,16 +156,17 @@ def loaded_models(api):
     """
     if api.silent:
         raise NotProven(f"not asked, since the service did not answer before: {api.silent}")
-    models = _running(api)
+    models = running_models(api)
     if not models:
         _answered(api.ask("/api/generate", {"model": _ollama_model(api), "stream": False, "keep_alive": "2m"}), "POST /api/generate")
-        models = _running(api)
+        models = running_models(api)
     if not models:
         raise NotProven("GET /api/ps lists no model, though one was just loaded")
     return models
 
 
-def _running(api):
+def running_models(api):
+    """Return the models that are loaded, without loading one."""
     models = _answered(api.ask("/api/ps"), "GET /api/ps").get("models") or []
     if not isinstance(models, list) or not all(isinstance(model, dict) for model in models):
         raise NotProven(f"GET /api/ps: the models are no list of objects: {_http.excerpt(models)}")

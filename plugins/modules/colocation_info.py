@@ -190,7 +190,7 @@ urls:
 import json
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.erni_ki.inference.plugins.module_utils import _check_api, _docker, _http, _plan_table, _proof
+from ansible_collections.erni_ki.inference.plugins.module_utils import _check_api, _docker, _plan_table, _proof
 
 
 def read_plan(module):
@@ -226,17 +226,10 @@ def wanted_services(module, plan):
 
 
 def apis(module, services):
-    params = module.params
-    result = {}
-    for service in services:
-        key_file = params["vllm_api_key_file"] if service == "vllm" else None
-        url = params[f"{service}_url"].rstrip("/")
-        result[service] = _check_api.Api(service, url, params["timeout"], params[f"{service}_model"], key_file, params[f"{service}_bind_address"])
-        try:
-            _http.split_url(url)
-        except _http.HttpError as error:
-            module.fail_json(msg=f"{service}_url: {error}.")
-    return result
+    try:
+        return _check_api.apis(module.params, services)
+    except ValueError as error:
+        module.fail_json(msg=f"{error}.")
 
 
 def inspector(timeout, seen):

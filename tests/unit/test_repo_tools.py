@@ -364,11 +364,12 @@ def test_exit_code_agrees_with_the_verdict(tool, monkeypatch, capfd, script, cod
     assert "verdict=" in capfd.readouterr().out.splitlines()[-1]
 
 
-def test_nothing_is_made_to_be_proven(tool, monkeypatch):
+@pytest.mark.parametrize("playbook", ["verify", "diagnose"])
+def test_nothing_is_made_to_be_looked_at(tool, monkeypatch, playbook):
     run_playbook = tool("run_playbook")
     monkeypatch.setattr(run_playbook, "look", lambda: (False, True))
     monkeypatch.setattr(run_playbook.subprocess, "run", lambda *unused, **more: pytest.fail("made a machine"))
-    monkeypatch.setattr(run_playbook.sys, "argv", ["run_playbook.py", "verify", ""])
+    monkeypatch.setattr(run_playbook.sys, "argv", ["run_playbook.py", playbook, ""])
     with pytest.raises(SystemExit, match="make site"):
         run_playbook.main()
 

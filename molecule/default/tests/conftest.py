@@ -9,4 +9,4 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
-pytest_plugins = ["machine"]
+pytest_plugins = ["machine", "twin"]

@@ -59,6 +59,13 @@ def test_a_proof_that_does_not_hold_is_a_failed_verdict_even_if_no_task_failed(s
     assert "verdict=failed" in lines[1] and lines[-1].startswith("verdict=failed")
 
 
+def test_findings_are_counted_and_do_not_fail_by_themselves(shown):
+    callback, lines = shown
+    callback.v2_runner_on_ok(result("a", {"findings": [1, 2], "counts": {"critical": 0, "warning": 1, "info": 1}}))
+    callback.v2_playbook_on_stats(Stats(a={}))
+    assert lines[1] == "host=a verdict=ok changed=0 tasks=5 findings=2 critical=0 warning=1"
+
+
 def test_one_refused_host_does_not_hide_the_others(shown):
     callback, lines = shown
     callback.v2_runner_on_failed(result("b", {"msg": "\n  Too little memory.\nMore."}, "Decide"))
