@@ -200,8 +200,8 @@ def test_a_gguf_file(tmp_path, kind, quantization):
 
 
 @pytest.mark.parametrize("more, expected", [
-    ({}, ("GQA", 2048, None)), ({"x.attention.head_count_kv": [2, 2, 2, 1]}, ("GQA", 1792, None)), ({"x.attention.head_count_kv": [4, 4, 4, 4]},
-                                                                                                  ("MHA", 4096, None)),
+    ({}, ("GQA", 2048, None)), ({"x.attention.head_count_kv": [2, 2, 2, 1]}, ("GQA", 1792, None)),
+    ({"x.attention.head_count_kv": [4, 4, 4, 4]}, ("MHA", 4096, None)),
     ({"general.architecture": "gemma2", "x.attention.sliding_window": 512}, ("GQA", 2048, 2)),
     ({"general.architecture": "gemma2", "x.attention.sliding_window": 512, "x.attention.head_count_kv": [2, 2, 2, 1]}, ("GQA", 1792, None)),
     ({"x.attention.sliding_window": 512}, ("GQA", 2048, None)), ({"x.ssm.state_size": 4}, ("GQA", None, None)),

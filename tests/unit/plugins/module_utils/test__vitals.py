@@ -175,8 +175,9 @@ def test_no_memory_of_a_container_that_is_gone(host):
     assert _vitals.memory(subject(host)) == []
 
 
-@pytest.mark.parametrize("text, share", [("", 0), ("some\n", 0), ("some avg60=x\n", 0),
-    ("full avg60=9\n", 0), ("some avg10=0.00 avg60=12.34 total=1\n", 12.34)])
+@pytest.mark.parametrize("text, share", [
+    ("", 0), ("some\n", 0), ("some avg60=x\n", 0), ("full avg60=9\n", 0), ("some avg10=0.00 avg60=12.34 total=1\n", 12.34),
+])
 def test_pressure_of(text, share):
     assert _vitals.pressure_of(text) == share
 
