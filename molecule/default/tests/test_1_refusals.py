@@ -72,6 +72,7 @@ def test_nothing_has_changed(refused):
     assert not moved
 
 
+@pytest.mark.slow
 def test_the_plan_alone_touches_nothing(play, fingerprint):
     before = fingerprint()
     run = play("plan")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 
+@pytest.mark.slow
 def test_the_host_is_right_again_after_one_run(play, prove):
     """What the tests of the proof set by hand is drift."""
     run = play("site")
