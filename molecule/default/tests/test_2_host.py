@@ -2,7 +2,10 @@
 # Copyright (c) 2026, the erni_ki.inference team
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""After a reboot: what the host is, read without the collection's own modules."""
+"""After a reboot: what the host is, read without the collection's own modules.
+
+The start of vLLM takes 4 to 20 minutes on an emulated machine, and is proven before the reboot. What has to wait for the second one is slow.
+"""
 from __future__ import annotations
 
 import json
@@ -23,6 +26,11 @@ def cpus(text):
 def container_group(sh, name):
     pid = sh(f"docker inspect --format '{{{{.State.Pid}}}}' {name}")
     return pid, "/sys/fs/cgroup" + sh(f"cut -d: -f3 /proc/{pid}/cgroup")
+
+
+def allowed_in(sh, group):
+    """The CPU lists of all threads in a group; a health check may end while it is read."""
+    return sh(f"(cat $(sed 's|.*|/proc/&/task/*/status|' {group}/cgroup.procs) 2>/dev/null || true) | sed -n 's/^Cpus_allowed_list:\t//p' | sort -u").split()
 
 
 # Every thread of user space outside vLLM's slice that the kernel allows on CPUs 0-13. Bit 21 of the flags marks a thread of the kernel.
@@ -47,7 +55,7 @@ def test_the_machine_has_8_cores_and_16_threads(sh):
     assert sh("lscpu -p=CPU,CORE | grep -v ^#").split() == [f"{n},{n // 2}" for n in range(16)]
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", [pytest.param("vllm", marks=pytest.mark.slow), "ollama"])
 def test_container_is_healthy_again_after_the_reboot(host, sh, name):
     # The engine of an emulated machine takes minutes; Docker's own health check knows when it is there.
     sh(f"for n in $(seq 900); do [ \"$(docker inspect --format '{{{{.State.Health.Status}}}}' {name})\" = healthy ] && exit; sleep 2; done; exit 1")
@@ -60,13 +68,14 @@ def test_the_kernel_holds_the_container_to_its_cpus_and_memory(sh, name):
     assert f"/erniki.slice/erniki-{name}.slice/" in group
     assert sh(f"cat {group}/cpuset.cpus.effective") == cpuset
     assert sh(f"cat {group}/memory.max {group}/memory.swap.max {group}/memory.low").split() == [str(limit << 20), "0", str(reservation << 20)]
-    allowed = sh(f"cat $(sed 's|.*|/proc/&/task/*/status|' {group}/cgroup.procs) | grep Cpus_allowed_list | awk '{{print $2}}' | sort -u").split()
+    allowed = allowed_in(sh, group)
     assert allowed and all(cpus(one) <= cpus(cpuset) for one in allowed)
 
 
+@pytest.mark.slow
 def test_openmp_has_one_thread_on_each_of_the_seven_cores(sh):
     dummy, group = container_group(sh, "vllm")
-    allowed = sh(f"cat $(sed 's|.*|/proc/&/task/*/status|' {group}/cgroup.procs) | grep Cpus_allowed_list | awk '{{print $2}}' | sort -u").split()
+    allowed = allowed_in(sh, group)
     assert {one for one in allowed if one.isdigit()} == {"0", "2", "4", "6", "8", "10", "12"}
 
 
@@ -76,6 +85,7 @@ def test_the_rest_of_the_system_is_on_the_last_core(sh):
     assert sh(f"python3 -c {shlex.quote(STRANGERS)}") == ""
 
 
+@pytest.mark.slow
 def test_vllm_answers_with_tokens(ask):
     said = ask("http://127.0.0.1:8000/v1/completions", model="tiny", prompt="Hello", max_tokens=4, ignore_eos=True)
     assert said["usage"]["completion_tokens"] == 4

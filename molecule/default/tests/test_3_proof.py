@@ -39,6 +39,7 @@ def failed(result, service=None):
     return {check["name"] for check in result["checks"] if not check["ok"] and service in (None, check["service"])}
 
 
+@pytest.mark.slow
 def test_the_proof_holds(prove):
     result = prove(timeout=600)
     assert result["ok"] and result["failed_checks"] == [], result["table"]
@@ -111,6 +112,7 @@ def fixture_omp_thread(sh):
         sh(f"taskset -pc 2 {tid}")
 
 
+@pytest.mark.slow
 def test_omp_threads(prove, omp_thread):
     assert failed(prove(services=["vllm"], generate=False), "vllm") == {"omp_threads"}
 
