@@ -147,6 +147,25 @@ def fixture_plan(sh):
     return json.loads(sh("cat /etc/erni-ki/plan.json"))
 
 
+def cpus(text):
+    """The numbers of a kernel's CPU list."""
+    found = set()
+    for part in text.strip().split(","):
+        first, dash, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return found
+
+
+def container_group(sh, name):
+    """A container's cgroup, as the kernel has it."""
+    return "/sys/fs/cgroup" + sh(f"cut -d: -f3 /proc/$(docker inspect --format '{{{{.State.Pid}}}}' {name})/cgroup")
+
+
+def allowed_in(sh, group):
+    """The CPU lists of all threads in a group; a health check may end while it is read."""
+    return sh(f"(cat $(sed 's|.*|/proc/&/task/*/status|' {group}/cgroup.procs) 2>/dev/null || true) | sed -n 's/^Cpus_allowed_list:\t//p' | sort -u").split()
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item):
     """What the machine's logs say, with every test that fails."""

@@ -2,10 +2,7 @@
 # Copyright (c) 2026, the erni_ki.inference team
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What cannot work is refused with words a person understands, and nothing on the host has changed.
-
-First of the tests, because the engine of the rebooted machine starts meanwhile.
-"""
+"""What cannot work is refused with words a person understands, and nothing on the host has changed."""
 from __future__ import annotations
 
 import shutil
