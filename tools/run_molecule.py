@@ -43,11 +43,20 @@ class Clock:
             self.actions[-1][1] = now - self.since
 
 
+def put_aside(report, number):
+    """The number of tests in a report, which no later part of the scenario overwrites."""
+    if not report.exists():
+        return 0
+    return len(list(ElementTree.parse(report.rename(report.with_name(f"{report.stem}-{number}.xml"))).iter("testcase")))
+
+
 def run(scenario, checks):
     LOGS.mkdir(parents=True, exist_ok=True)
     RESULTS.mkdir(parents=True, exist_ok=True)
     report = RESULTS / f"molecule-{scenario}.xml"
-    report.unlink(missing_ok=True)
+    tests = 0
+    for old in RESULTS.glob(f"{report.stem}*.xml"):
+        old.unlink()
     env = environment(
         # Molecule frames its output; narrower than this it breaks Ansible's lines.
         COLUMNS="160",
@@ -64,12 +73,13 @@ def run(scenario, checks):
                 now = time.monotonic()
                 action = clock.read(line, now)
                 if action:
+                    tests += put_aside(report, len(clock.actions))
                     say(f"molecule {scenario}: {action} ({duration(now - start)} since the start)")
                 print(line, end="", flush=True)
                 log.write(line)
     clock.close(time.monotonic())
     seconds = time.monotonic() - start
-    tests = len(list(ElementTree.parse(report).iter("testcase"))) if report.exists() else 0
+    tests += put_aside(report, len(clock.actions) + 1)
     failure = f"exit code {process.returncode}" if process.returncode else None if tests else "Molecule ran no test of the verifier"
     checks.add(f"scenario {scenario}", seconds, failure)
     actions = [{"action": action, "seconds": round(took, 1)} for action, took in clock.actions]

@@ -344,6 +344,16 @@ def test_molecule_clock(tool):
     assert clock.actions == [["create", 5], ["converge", 4]]
 
 
+def test_a_scenario_may_verify_twice(tool, tmp_path):
+    run_molecule, report = tool("run_molecule"), tmp_path / "molecule-default.xml"
+    assert run_molecule.put_aside(report, 1) == 0
+    junit(report, a=None, b="failure")
+    assert run_molecule.put_aside(report, 2) == 2
+    junit(report, c=None)
+    assert run_molecule.put_aside(report, 3) == 1
+    assert sorted(path.name for path in tmp_path.glob("molecule-*.xml")) == ["molecule-default-2.xml", "molecule-default-3.xml"]
+
+
 def test_playbook_figures(tool, monkeypatch, capfd):
     run_playbook = tool("run_playbook")
     monkeypatch.setattr(run_playbook.signal, "signal", lambda *unused: None)
