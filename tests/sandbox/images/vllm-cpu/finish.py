@@ -26,6 +26,8 @@ UNUSED = ["torch/test", "torch/include", "torch/share", "torch/lib/libtorchbind_
 # what vLLM imports by itself, and small text models that somebody may want to try in the sandbox.
 FAMILIES = ("auto deepseek_v2 deepseek_v3 deprecated encoder_decoder esm gemma gemma2 gemma3 gpt2 granite llama mistral olmo2 opt phi phi3 "
             "qwen2 qwen3 qwen3_5 smollm3 t5 whisper").split()
+# The sandbox's tiny model is of this class. What vLLM learns of a class in a process of its own, at the first start with it, it keeps here.
+ARCHITECTURE, CACHE = "LlamaForCausalLM", "/opt/vllm-cache"
 # One build of the kernels is enough for one machine: emulated CPUs have AVX2, and whatever has more has AVX2 too.
 KERNELS, OTHER_KERNELS = "_C_AVX2.abi3.so", ["_C.abi3.so", "_C_AVX512.abi3.so"]
 
@@ -80,6 +82,14 @@ def import_faster():
     (PACKAGES / "gc_threshold.pth").write_text("import gc; gc.set_threshold(50000, 20, 50)\n", encoding="utf-8")
 
 
+def remember_model_class():
+    """A quarter of a start under emulation is that process's imports."""
+    look = f"from vllm.model_executor.models.registry import ModelRegistry; ModelRegistry.models[{ARCHITECTURE!r}].inspect_model_cls()"
+    subprocess.run([str(ROOT / "bin" / "python"), "-c", look], check=True, env={**os.environ, "VLLM_CACHE_ROOT": CACHE, "VLLM_NO_USAGE_STATS": "1"})
+    if not list(pathlib.Path(CACHE, "modelinfos").glob("*.json")):
+        raise SystemExit(f"vLLM has left nothing in {CACHE}/modelinfos: it keeps what it learns of a class elsewhere now.")
+
+
 def main():
     install()
     import_faster()
@@ -87,6 +97,7 @@ def main():
     trim()
     # The image's root is read-only where it runs: what is not compiled now would be compiled anew by each of three processes at every start.
     compileall.compile_dir(str(ROOT / "lib"), quiet=2, workers=0, invalidation_mode=compileall.py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    remember_model_class()
     os.sync()
 
 
