@@ -101,6 +101,13 @@ def checked_files(files, who):
     return sorted(kept, key=lambda entry: entry["name"])
 
 
+def files_of_controller(top, found):
+    """Return the files that M(ansible.builtin.find) found below a folder of the controller, but for hidden ones, which no engine reads."""
+    files = [{"name": os.path.relpath(str(item.get("path")), top), "size": item.get("size")} for item in found]
+    files = [item for item in files if not any(part.startswith(".") and part != ".." for part in item["name"].split("/"))]
+    return [dict(item, copied=True) for item in checked_files(files, f"The folder {top} on the controller")]
+
+
 def read_manifest(folder):
     """Return (manifest, None), or (None, why there is none)."""
     path = os.path.join(folder, MANIFEST)

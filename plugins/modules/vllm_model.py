@@ -39,7 +39,7 @@ options:
   revision:
     description:
       - The commit, 40 hexadecimal digits. Branches and tags are refused, because they move; the next run would have to ask the hub, and might get other files.
-      - It may be empty only with O(files).
+      - It may be empty only with O(copied).
     type: str
     default: ""
   state:
@@ -54,20 +54,20 @@ options:
     description: The folder for models. The model gets C(OWNER--MODEL/REVISION) in it. A download gathers beside it in a folder C(.partial-...).
     type: path
     default: /var/lib/erni-ki/vllm/models
-  files:
+  copied:
     description:
-      - The files that something else copied into RV(model.partial), or is about to. With them the hub is never asked.
-      - Where C(erni-ki-model.json) is among what was copied, the files are compared with its checksums. It is otherwise made from them.
-    type: list
-    elements: dict
+      - What something else copied from a folder of the controller into RV(model.partial), or is about to. With it the hub is never asked.
+      - Where C(erni-ki-model.json) is among that, the files are compared with its checksums. It is otherwise made from them.
+    type: dict
     suboptions:
-      name:
-        description: The path of the file in the folder.
+      path:
+        description: The folder on the controller.
         type: str
         required: true
-      size:
-        description: Its size in bytes.
-        type: int
+      files:
+        description: Its files with C(path) and C(size), as M(ansible.builtin.find) lists them. Hidden ones are left out.
+        type: list
+        elements: dict
         required: true
   image:
     description: The image that has the hub's library. It is needed when the hub is to be asked, and never pulled here.
@@ -288,12 +288,12 @@ def run(module):
         raise _model.HubError(f"user is {settings.user}; the container does not run as root. Take a user id above 0, such as 1000.")
     if settings.timeout < 1:
         raise _model.HubError(f"timeout is {settings.timeout} seconds; it has to be 1 or more.")
-    copied = params["files"]
+    copied = params["copied"]
     wanted = _model.checked(params["name"], params["revision"], params["path"], copied is not None)
     _container.checked_endpoint(settings.endpoint)
     _container.check_token(settings.token)
     if copied is not None:
-        copied = [dict(item, copied=True) for item in _model.checked_files(copied, "The folder on the controller")]
+        copied = _model.files_of_controller(copied["path"], copied["files"])
     manifest, problem = _model.look(wanted, copied)
     before = described(wanted, copied, manifest, problem)
     size, unknown, fetched, after = None, None, 0, before
@@ -318,8 +318,8 @@ def main():
             "revision": {"type": "str", "default": ""},
             "state": {"type": "str", "choices": ["present", "described"], "default": "present"},
             "path": {"type": "path", "default": "/var/lib/erni-ki/vllm/models"},
-            "files": {"type": "list", "elements": "dict", "options": {
-                "name": {"type": "str", "required": True}, "size": {"type": "int", "required": True}}},
+            "copied": {"type": "dict", "options": {
+                "path": {"type": "str", "required": True}, "files": {"type": "list", "elements": "dict", "required": True}}},
             "image": {"type": "str", "default": ""},
             "endpoint": {"type": "str", "default": ""},
             "token": {"type": "str", "default": "", "no_log": True},

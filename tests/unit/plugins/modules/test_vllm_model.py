@@ -324,56 +324,63 @@ def copied(tmp_path, files, manifest=None):
         (place / name).write_bytes(files[name])
     if manifest:
         (place / _hub_model.MANIFEST).write_text(manifest, encoding="utf-8")
-    return [{"name": name, "size": len(files[name])} for name in WANTED]
+    return listed(files)
+
+
+def listed(files):
+    """Return what a find on the controller tells of the files."""
+    found = [{"path": f"/controller/tiny/{name}", "size": len(files[name]), "mode": "0644"} for name in (*WANTED, ".gitattributes")]
+    return {"path": "/controller/tiny/", "files": found + [{"path": "/controller/tiny/.cache/hub/x", "size": 1}]}
 
 
 def test_what_was_copied_is_adopted(run, hub, docker, tmp_path, files):
-    wanted = [{"name": name, "size": len(files[name])} for name in WANTED]
-    told = run(state="described", files=wanted, image="")
+    wanted = listed(files)
+    told = run(state="described", copied=wanted, image="")
     assert not told["model"]["whole"] and "controller" in told["unknown"]
-    assert run(files=wanted, check=True)["changed"]
-    assert "Copy it there again" in run(files=wanted)["msg"]
+    assert run(copied=wanted, check=True)["changed"]
+    assert "Copy it there again" in run(copied=wanted)["msg"]
     copied(tmp_path, files)
     (partial_of(tmp_path) / "left-over").write_bytes(b"x")
-    made = run(files=wanted)
+    made = run(copied=wanted)
     assert made["changed"] and made["model"]["source"] == "controller" and content(place_of(tmp_path)) == {name: files[name] for name in WANTED}
-    assert not run(files=wanted)["changed"] and not run(offline=True)["changed"]
-    other = [dict(item, size=item["size"] + (item["name"] == "extra/one.json")) for item in wanted]
-    assert run(files=other, check=True)["changed"]
+    assert not run(copied=wanted)["changed"] and not run(offline=True)["changed"]
+    other = listed(dict(files, **{"extra/one.json": b"other"}))
+    assert run(copied=other, check=True)["changed"]
     assert not hub.asked and not docker.created
 
 
 def test_what_was_copied_is_compared_with_the_controllers_manifest(run, tmp_path, files):
     wanted = copied(tmp_path, files)
-    run(files=wanted)
+    run(copied=wanted)
     manifest = (place_of(tmp_path) / _hub_model.MANIFEST).read_text(encoding="utf-8")
     shutil.rmtree(tmp_path / "models")
     broken = dict(files, **{WEIGHTS: files[WEIGHTS][:-1] + b"?"})
-    said = run(files=copied(tmp_path, broken, manifest))["msg"]
+    said = run(copied=copied(tmp_path, broken, manifest))["msg"]
     assert "model.safetensors" in said and "checksum" in said and not place_of(tmp_path).exists()
-    assert run(files=copied(tmp_path, files, manifest))["changed"]
+    assert run(copied=copied(tmp_path, files, manifest))["changed"]
     shutil.rmtree(tmp_path / "models")
-    said = run(files=copied(tmp_path, files, manifest.replace("team/tiny", "team/other")))["msg"]
+    said = run(copied=copied(tmp_path, files, manifest.replace("team/tiny", "team/other")))["msg"]
     assert "team/other" in said
-    assert run(files=[item for item in wanted if item["name"] != "config.json"])["msg"].startswith("The folder on the controller lists no config.json")
+    del wanted["files"][0]
+    assert run(copied=wanted)["msg"].startswith("The folder /controller/tiny/ on the controller lists no config.json")
 
 
 def test_files_without_a_commit(run, tmp_path, files):
     wanted = copied(tmp_path, files)
     shutil.move(str(partial_of(tmp_path)), str(tmp_path / "models" / ".partial-team--tiny-local"))
-    assert run(files=wanted, revision="")["model"]["path"] == str(tmp_path / "models" / "team--tiny" / "local")
+    assert run(copied=wanted, revision="")["model"]["path"] == str(tmp_path / "models" / "team--tiny" / "local")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"files": 3}', '{"files": [{"name": "../x", "size": 1}]}', '{"name": "x"}'])
 def test_a_manifest_that_is_none(run, tmp_path, files, text):
-    run(files=copied(tmp_path, files))
+    run(copied=copied(tmp_path, files))
     (place_of(tmp_path) / _hub_model.MANIFEST).write_text(text, encoding="utf-8")
     told = run(state="described", image="")
     assert not told["model"]["whole"] and "cannot be used" in told["model"]["problem"]
 
 
 def test_a_link_in_place_of_a_file_is_none(run, tmp_path, files):
-    run(files=copied(tmp_path, files))
+    run(copied=copied(tmp_path, files))
     (place_of(tmp_path) / "config.json").unlink()
     (place_of(tmp_path) / "config.json").symlink_to("/etc/passwd")
     assert "config.json is missing" in run(state="described", image="")["model"]["problem"]
