@@ -240,7 +240,7 @@ def describe(module, settings, wanted, copied, manifest):
         return (manifest["files"], *sized(wanted.folder, params["dtype"], wanted))
     if copied is not None:
         _model.check_room(wanted, copied)
-        return copied, None, "The model's files are still on the controller, where they are not read."
+        return copied, None, "The model's files are on the controller; model_size_info can read them there."
     if params["offline"]:
         raise _model.HubError(offline(wanted))
     if not params["image"]:

@@ -35,7 +35,7 @@ CASES = {
     "no token": {**HUB, "vllm_hub_token_file": "/etc/token", "__vllm_token_stat_host": THERE},
     "token": {**HUB, "vllm_hub_token_file": "/etc/token", "__vllm_token_stat_host": SECRET},
     "open token": {**HUB, "vllm_hub_token_file": "/me/token", "vllm_hub_token_file_on_host": False, "__vllm_token_stat_controller": OPEN},
-    "controller": {**HUB, "vllm_model_revision": "", "vllm_model_controller_path": "/me/tiny",
+    "controller": {**HUB, "vllm_model_revision": "", "vllm_model_controller_path": "/me/tiny/",
                    "__vllm_controller_files": {"files": [{"path": "/me/tiny/config.json", "size": 3}]}},
     "empty controller": {**HUB, "vllm_model_controller_path": "/me/tiny", "__vllm_controller_files": {"files": []}},
     "arguments": {**HUB, "vllm_extra_args": ["--hf_token=x", "--revision", "main"]},
