@@ -31,6 +31,8 @@ PROCESSES = 128
 MAX_ANSWER_BYTES = 16 * MIB
 MAX_ENDPOINT = 300
 
+_KEPT = " What came stays, and the next run goes on from there."
+
 ENVIRONMENT = {
     "HOME": "/tmp", "HF_HOME": "/tmp/hf", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1",
     "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "30", "HF_HUB_ETAG_TIMEOUT": "30",
@@ -107,6 +109,8 @@ def run(settings, job, wanted, folder):
         if secret:
             shutil.rmtree(secret, ignore_errors=True)
     found = _read(answer)
+    if found is None and ended[0] == 137:
+        raise HubError(f"The container that asks the hub, {CONTAINER}, was killed (exit code 137), by somebody, or by the kernel for want of memory.{_KEPT}")
     if found is None:
         raise HubError(f"The container that asks the hub ended without an answer, with exit code {ended[0]}. Its last lines: {ended[1] or '(none)'}")
     return found
@@ -161,9 +165,8 @@ def _run(client, settings, arguments, binds, host):
         return code, " ".join(container.logs(tail=5).decode("utf-8", "replace").split())[-600:]
     except (docker.errors.DockerException, OSError, ValueError) as error:
         if time.monotonic() >= deadline:
-            raise HubError(f"The download is not complete after {settings.timeout} s, which is its timeout (vllm_model_timeout). What came stays, and the next run"
-                           " goes on from there.") from error
-        raise HubError(f"The container that asks the hub broke off: {_said(error)}. What came stays, and the next run goes on from there.") from error
+            raise HubError(f"The download is not complete after {settings.timeout} s, which is its timeout (vllm_model_timeout).{_KEPT}") from error
+        raise HubError(f"The container that asks the hub broke off: {_said(error)}.{_KEPT}") from error
     finally:
         # Whatever happened, nothing goes on downloading behind the play's back.
         with contextlib.suppress(docker.errors.DockerException, OSError, ValueError):

@@ -185,8 +185,8 @@ def check_room(wanted, files, statvfs=os.statvfs):
     free = found.f_bavail * found.f_frsize
     if needed and needed + SPARE_BYTES > free:
         raise HubError(
-            f"There is no room for {wanted.name}: {mib(needed)} are still needed and {mib(SPARE_BYTES)} are to stay free, and the file system of {wanted.top} has"
-            f" {free // MIB} MiB free, {mib(needed + SPARE_BYTES - free)} too few. Remove models that are not used from {wanted.top}, or take another folder.")
+            f"There is no room for {wanted.name}: {mib(needed)} are still needed and {mib(SPARE_BYTES)} are to stay free, and the file system of {wanted.top}"
+            f" has {free // MIB} MiB free, {mib(needed + SPARE_BYTES - free)} too few. Remove models that are not used from {wanted.top}, or take another folder.")
 
 
 def prepare(wanted, files, owner):
@@ -291,8 +291,8 @@ def words(answer, wanted, endpoint, has_token):
         "not_a_hub": f"What answers as {hub} is no hub for models ({text}). Check the address and the port in vllm_hub_endpoint.",
         "disk": f"The file system of {wanted.top} became full during the download.{kept} Free space, then run again.",
         "permission": f"The download may not write to {wanted.partial} ({text}).",
-        "checksum": f"{answer.get('file')} of {name} came with another checksum than {hub} tells for it ({text}), {_hub_script.ATTEMPTS} times. Something between"
-                    " here and there changes it, or the mirror is broken. That file was thrown away; the others stay.",
+        "checksum": f"{answer.get('file')} of {name} came with another checksum than {hub} tells for it ({text}), {_hub_script.ATTEMPTS} times. Something"
+                    " between here and there changes it, or the mirror is broken. That file was thrown away; the others stay.",
         "size": f"{answer.get('file')} of {name} breaks off before its end, again and again ({text}).{kept}",
         "library": f"The image has no huggingface_hub ({text}), which downloads models. Take an image of vLLM.",
     }.get(answer.get("problem"))
