@@ -91,9 +91,11 @@ options:
     type: bool
     default: false
   user:
-    description: The user id that the container runs as. What is finished belongs to root, and everybody may read it.
+    description:
+      - The user id that the container runs as. The default is one that no account has, so that nobody on the host can read the token, or change a file between
+        its check and its end. What is finished belongs to root, and everybody may read it.
     type: int
-    default: 1000
+    default: 65600
   cpuset:
     description: The logical CPUs that the container may use. Empty means all.
     type: str
@@ -285,7 +287,7 @@ def run(module):
         params["image"], params["user"], params["endpoint"].rstrip("/"), params["token"].strip(),
         {str(key): str(value) for key, value in params["environment"].items()}, params["cpuset"], params["timeout"])
     if settings.user < 1:
-        raise _model.HubError(f"user is {settings.user}; the container does not run as root. Take a user id above 0, such as 1000.")
+        raise _model.HubError(f"user is {settings.user}; the container does not run as root. Take a user id above 0, such as 65600.")
     if settings.timeout < 1:
         raise _model.HubError(f"timeout is {settings.timeout} seconds; it has to be 1 or more.")
     copied = params["copied"]
@@ -325,7 +327,7 @@ def main():
             "token": {"type": "str", "default": "", "no_log": True},
             "environment": {"type": "dict", "default": {}},
             "offline": {"type": "bool", "default": False},
-            "user": {"type": "int", "default": 1000},
+            "user": {"type": "int", "default": 65600},
             "cpuset": {"type": "str", "default": ""},
             "dtype": {"type": "str", "choices": ["auto", "bfloat16", "float16", "float32"], "default": "auto"},
             "timeout": {"type": "int", "default": 7200},
