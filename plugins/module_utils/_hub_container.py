@@ -63,7 +63,8 @@ def checked_endpoint(endpoint):
         return None
     try:
         parts = urllib.parse.urlsplit(endpoint)
-        host, _port = parts.hostname, parts.port
+        # A port that is no number is found when it is read.
+        host = parts.hostname if parts.port != 0 else None
     except ValueError:
         host = None
     if not host or parts.scheme not in ("http", "https") or parts.query or parts.fragment or len(endpoint) > MAX_ENDPOINT:

@@ -186,7 +186,8 @@ def check_room(wanted, files, statvfs=os.statvfs):
     if needed and needed + SPARE_BYTES > free:
         raise HubError(
             f"There is no room for {wanted.name}: {mib(needed)} are still needed and {mib(SPARE_BYTES)} are to stay free, and the file system of {wanted.top}"
-            f" has {free // MIB} MiB free, {mib(needed + SPARE_BYTES - free)} too few. Remove models that are not used from {wanted.top}, or take another folder.")
+            f" has {free // MIB} MiB free, {mib(needed + SPARE_BYTES - free)} too few. Remove models that are not used from {wanted.top}, or take another"
+            " folder (vllm_models_path).")
 
 
 def prepare(wanted, files, owner):
