@@ -30,6 +30,12 @@ REFUSED = {
         {"vllm_environment": {"VLLM_CPU_OMP_THREADS_BIND": "0-15"}}, ["vllm_environment", "VLLM_CPU_OMP_THREADS_BIND", "0-13"]),
     "a model that is not there": (
         {"vllm_model": "/srv/models/none"}, ["/srv/models/none", "config.json"]),
+    "a branch of a model on the hub": (
+        {"vllm_model": "team/tiny", "vllm_model_revision": "main"}, ["team/tiny", "main", "40 hexadecimal digits"]),
+    "a model that is to come without the network": (
+        {"vllm_model": "team/tiny", "vllm_model_revision": "0" * 40, "vllm_offline": True}, ["team/tiny", "vllm_offline", "vllm_model_controller_path"]),
+    "a token that is not there": (
+        {"vllm_model": "team/tiny", "vllm_model_revision": "0" * 40, "vllm_hub_token_file": "/etc/none"}, ["/etc/none", "vllm_hub_token_file_on_host"]),
 }
 
 
