@@ -29,7 +29,8 @@ def reachable():
 def everywhere():
     """Pin the calling thread to nothing; the kernel keeps it in its control group's CPUs all the same."""
     with contextlib.suppress(OSError, ValueError):
-        os.sched_setaffinity(0, range(os.cpu_count() or 1))
+        # Configured and not online: the numbers of CPUs may have gaps, and the kernel ignores those that are not there.
+        os.sched_setaffinity(0, range(os.sysconf("SC_NPROCESSORS_CONF")))
 
 
 def _burn(parent):

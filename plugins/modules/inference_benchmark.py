@@ -32,7 +32,7 @@ notes:
   - An answer counts when it began and ended while all services of its case were at work.
   - Every prompt begins with another number, as both engines keep what they computed for a beginning that they know.
   - The burners run in the control group of the module itself, as any program that is started in a session does, with no pinning and usual priority. They
-    end with the module, also when it is killed.
+    end with the module, also when it is killed. When the controller is gone, the module ends before its next run.
   - A loss has an error of its own. RV(losses[].loss_percent) has the range over the rounds.
 options:
   plan:
@@ -342,6 +342,8 @@ settings:
 """
 
 import json
+import select
+import sys
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.erni_ki.inference.plugins.module_utils import _benchmark, _benchmark_stream, _check_api, _docker, _proof
@@ -405,6 +407,16 @@ def host(plan, measured, root="/"):
     return _benchmark.Host(subjects, root)
 
 
+def wanted():
+    """Return whether somebody still reads what the module will say; a controller that is gone closes the pipe."""
+    poll = select.poll()
+    try:
+        poll.register(sys.__stdout__.fileno(), 0)
+        return not any(event & (select.POLLERR | select.POLLNVAL) for _handle, event in poll.poll(0))
+    except (OSError, ValueError, AttributeError):
+        return True
+
+
 def main():
     module = AnsibleModule(
         argument_spec={
@@ -446,7 +458,7 @@ def main():
     settings = _benchmark.Settings(**{name: params[name] for name in _benchmark.Settings._fields})
     try:
         around = host(plan, asked)
-        bench = _benchmark.Bench(around, drivers(module, asked), settings, module.debug)
+        bench = _benchmark.Bench(around, drivers(module, asked), settings, module.debug, wanted)
         runs = [] if module.check_mode else bench.measure()
     except _benchmark_stream.BenchmarkError as error:
         module.fail_json(msg=f"{error}.")

@@ -295,6 +295,14 @@ def test_a_container_that_is_gone(recorded):
     assert host.throttled()["vllm"] == 0 and "vllm" not in host.memory()
 
 
+def test_nobody_waits_any_more(made):
+    one = made(lambda service, together, burners: 100, repeats=3)
+    one.wanted = lambda: len(one.runs) < 4
+    with pytest.raises(bench.BenchmarkError, match="Nobody waits for the result any more"):
+        one.measure()
+    assert len(one.runs) == 4
+
+
 def test_an_error_ends_the_burners(made, monkeypatch):
     one = made(lambda service, together, burners: 100, repeats=1)
 

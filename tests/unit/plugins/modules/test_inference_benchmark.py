@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import time
 
 import pytest
@@ -129,9 +130,19 @@ def test_one_that_breaks_while_burners_run(run, host, server, monkeypatch):
     assert not any(_is_there(pid) for pid in made)
 
 
+def test_a_reader_that_is_gone_is_noticed(monkeypatch):
+    reader, writer = os.pipe()
+    with open(writer, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(inference_benchmark.sys, "__stdout__", stream)
+        assert inference_benchmark.wanted()
+        os.close(reader)
+        assert not inference_benchmark.wanted()
+    assert inference_benchmark.wanted()
+
+
 def _is_there(pid):
     try:
-        _benchmark_burners.os.kill(pid, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     return True
