@@ -131,8 +131,8 @@ class Host:
 class Bench:
     """Measures; C(drivers) maps a service to its Driver."""
 
-    def __init__(self, host, drivers, settings, report=lambda text: None, wanted=lambda: True, burners=_benchmark_burners.Burners, drive=_benchmark_stream.drive,
-                 look=_benchmark_watch.look, sleep=time.sleep, clock=time.monotonic):
+    def __init__(self, host, drivers, settings, report=lambda text: None, wanted=lambda: True, burners=_benchmark_burners.Burners,
+                 drive=_benchmark_stream.drive, look=_benchmark_watch.look, sleep=time.sleep, clock=time.monotonic):
         self.host, self.drivers, self.settings, self.report, self.wanted = host, drivers, settings, report, wanted
         self.burners, self.drive, self.look, self.sleep, self.clock = burners, drive, look, sleep, clock
         self.cases = cases(list(drivers), settings.burners)
@@ -390,3 +390,20 @@ def table(rows, losses, runs):
 def _aligned(cells):
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
+
+
+def comparison(measured):
+    """Return lines that show several results side by side; C(measured) maps a layout to what the module returned."""
+    cells = [("service", "layout", "tokens/s alone", "lost together, %", "lost beside burners, %", "lost beside both, %")]
+    for service in NAMES:
+        for name, result in measured.items():
+            rows = {row["case"]: row for row in result["results"] if row["service"] == service}
+            if service not in rows:
+                continue
+            alone = rows[service]["tokens_per_second"]
+            losses = []
+            for case in (TOGETHER, service + BURNERS, TOGETHER + BURNERS):
+                rate = (rows.get(case) or {}).get("tokens_per_second")
+                losses.append(f"{100 * (1 - rate['median'] / alone['median']):.1f}" if alone and rate else "-")
+            cells.append((service, name, _ranged(alone), *losses))
+    return _aligned(cells)

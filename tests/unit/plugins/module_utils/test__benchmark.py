@@ -9,12 +9,15 @@ import contextlib
 import types
 
 import pytest
+import yaml
 
+from ansible_collections.erni_ki.inference.plugins.filter import benchmark_comparison
 from ansible_collections.erni_ki.inference.plugins.module_utils import _benchmark as bench
 from ansible_collections.erni_ki.inference.plugins.module_utils._benchmark_stats import Request
 from ansible_collections.erni_ki.inference.plugins.module_utils._benchmark_watch import Cpu, Look, Seen
 from ansible_collections.erni_ki.inference.plugins.module_utils._check import Subject
 from ansible_collections.erni_ki.inference.plugins.module_utils._proof import mounted_groups
+from ansible_collections.erni_ki.inference.tests.unit.plugins.benchmark_sample import result
 from ansible_collections.erni_ki.inference.tests.unit.plugins.recorded_host import KINDS, Host, PLAN
 
 hypothesis = pytest.importorskip("hypothesis")
@@ -301,6 +304,15 @@ def test_nobody_waits_any_more(made):
     with pytest.raises(bench.BenchmarkError, match="Nobody waits for the result any more"):
         one.measure()
     assert len(one.runs) == 4
+
+
+def test_layouts_side_by_side():
+    lines = bench.comparison({"pinned": result(), "exclusive": result(left_out=range(18)), "alone": result(services=("vllm",))})
+    assert [line.split()[:2] for line in lines[1:]] == [
+        ["vllm", "pinned"], ["vllm", "exclusive"], ["vllm", "alone"], ["ollama", "pinned"], ["ollama", "exclusive"]]
+    assert lines[1].split()[-3:] == ["16.4", "34.3", "40.3"] and lines[2].split()[2:] == ["-"] * 4 and lines[3].split()[-3:] == ["-", "34.3", "-"]
+    plugin = yaml.safe_load(benchmark_comparison.DOCUMENTATION)
+    assert list(plugin["options"]) == ["_input"] and benchmark_comparison.FilterModule().filters()["benchmark_comparison"] is bench.comparison
 
 
 def test_an_error_ends_the_burners(made, monkeypatch):
