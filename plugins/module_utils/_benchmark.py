@@ -359,7 +359,8 @@ def sentence(one):
 def _ranged(value, digits=1):
     if value is None:
         return "-"
-    return f"{value['median']:.{digits}f} [{value['min']:.{digits}f}-{value['max']:.{digits}f}]"
+    # Two dots, as a loss may be below 0.
+    return f"{value['median']:.{digits}f} [{value['min']:.{digits}f}..{value['max']:.{digits}f}]"
 
 
 def table(rows, losses, runs):

@@ -408,11 +408,11 @@ def host(plan, measured, root="/"):
 
 
 def wanted():
-    """Return whether somebody still reads what the module will say; a controller that is gone closes the pipe."""
+    """Return whether somebody still reads what the module will say; with the controller goes the other end of the pipe, or of the SSH server's socket."""
     poll = select.poll()
     try:
         poll.register(sys.__stdout__.fileno(), 0)
-        return not any(event & (select.POLLERR | select.POLLNVAL) for _handle, event in poll.poll(0))
+        return not any(event & (select.POLLERR | select.POLLHUP | select.POLLNVAL) for _handle, event in poll.poll(0))
     except (OSError, ValueError, AttributeError):
         return True
 

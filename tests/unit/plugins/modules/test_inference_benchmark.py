@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import socket
 import time
 
 import pytest
@@ -130,8 +131,14 @@ def test_one_that_breaks_while_burners_run(run, host, server, monkeypatch):
     assert not any(_is_there(pid) for pid in made)
 
 
-def test_a_reader_that_is_gone_is_noticed(monkeypatch):
-    reader, writer = os.pipe()
+def ends(kind):
+    """Return the reading and the writing end of a pipe, or of the socket that an SSH server has in its place."""
+    return os.pipe() if kind == "pipe" else tuple(one.detach() for one in socket.socketpair())
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_a_reader_that_is_gone_is_noticed(monkeypatch, kind):
+    reader, writer = ends(kind)
     with open(writer, "w", encoding="utf-8") as stream:
         monkeypatch.setattr(inference_benchmark.sys, "__stdout__", stream)
         assert inference_benchmark.wanted()
