@@ -14,7 +14,8 @@ description:
   - Prints the time of day and the time since the start below the name of every task.
   - Ends the run, after the recap, with one line a host and a last line C(verdict=ok) or C(verdict=failed), for people and for scripts.
   - A host is C(ok) when no task failed, it was reached, and every check of M(erni_ki.inference.colocation_info), where it ran, held.
-  - What M(erni_ki.inference.diagnosis_info) found is counted in its line; whether a finding fails the host is up to the play.
+  - What M(erni_ki.inference.diagnosis_info) found, and M(erni_ki.inference.inference_benchmark) measured, is counted in its line; whether that fails the
+    host is up to the play.
 requirements:
   - Enable it with C(callbacks_enabled = erni_ki.inference.verdict) in the section C([defaults]) of C(ansible.cfg).
 """
@@ -56,6 +57,7 @@ class CallbackModule(CallbackBase):
         self._start = time.monotonic()
         self._proofs = {}
         self._diagnoses = {}
+        self._benchmarks = {}
         self._failures = {}
 
     def v2_playbook_on_task_start(self, task, is_conditional):
@@ -84,6 +86,8 @@ class CallbackModule(CallbackBase):
             self._proofs[result._host.get_name()] = result._result
         if "findings" in result._result and "counts" in result._result:
             self._diagnoses[result._host.get_name()] = result._result
+        if "losses" in result._result and "runs" in result._result:
+            self._benchmarks[result._host.get_name()] = result._result
 
     def v2_playbook_on_stats(self, stats):
         self._display.display("")
@@ -100,6 +104,10 @@ class CallbackModule(CallbackBase):
             if host in self._diagnoses:
                 diagnosis = self._diagnoses[host]
                 words.append(f"findings={len(diagnosis['findings'])} critical={diagnosis['counts']['critical']} warning={diagnosis['counts']['warning']}")
+            if host in self._benchmarks:
+                measured = self._benchmarks[host]
+                words.append(f"losses={len(measured['losses'])} losses_failed={sum(not one['ok'] for one in measured['losses'])}")
+                words.append(f"runs={len(measured['runs'])} runs_left_out={sum(bool(one['left_out']) for one in measured['runs'])}")
             self._display.display(" ".join(words), color=None if ok else "red")
             if not ok and host in self._failures:
                 first, second, *rest = self._failures[host]

@@ -129,6 +129,13 @@ class Subject:
             raise NotProven(f"the container does not run ({self.get('State', 'Status') or 'state unknown'})")
         return pid
 
+    def runs(self):
+        """Return whether the engine says that the container runs."""
+        try:
+            return bool(self.pid)
+        except NotProven:
+            return False
+
     def group(self, controller):
         """Return the container's own group; a process that the engine names but that is not in it proves nothing."""
         if self.groups is None:

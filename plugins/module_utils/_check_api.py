@@ -121,26 +121,25 @@ def _first(entries, key, what):
     raise NotProven(what)
 
 
-def _vllm_token(api):
-    model = api.model
-    if not model:
+def first_model(api):
+    """Return the first model that the service lists; HttpError or NotProven where there is none."""
+    if api.service == "vllm":
         listed = _answered(api.ask("/v1/models", authorized=True), "GET /v1/models")
-        model = _first(listed.get("data"), "id", "GET /v1/models lists no model")
+        return _first(listed.get("data"), "id", "GET /v1/models lists no model")
+    listed = _answered(api.ask("/api/tags"), "GET /api/tags")
+    return _first(listed.get("models"), "name", "GET /api/tags lists no model; pull one, or name it in ollama_model")
+
+
+def _vllm_token(api):
+    model = api.model or first_model(api)
     body = {"model": model, "prompt": "Hello", "max_tokens": 1, "temperature": 0}
     said = _answered(api.ask("/v1/completions", body, authorized=True), "POST /v1/completions")
     tokens = (said.get("usage") or {}).get("completion_tokens")
     return model, tokens if isinstance(tokens, int) else 0
 
 
-def _ollama_model(api):
-    if api.model:
-        return api.model
-    listed = _answered(api.ask("/api/tags"), "GET /api/tags")
-    return _first(listed.get("models"), "name", "GET /api/tags lists no model; pull one, or name it in ollama_model")
-
-
 def _ollama_token(api):
-    model = _ollama_model(api)
+    model = api.model or first_model(api)
     body = {"model": model, "prompt": "Hello", "stream": False, "options": {"num_predict": 1}}
     said = _answered(api.ask("/api/generate", body), "POST /api/generate")
     if said.get("error"):
@@ -158,7 +157,7 @@ def loaded_models(api):
         raise NotProven(f"not asked, since the service did not answer before: {api.silent}")
     models = running_models(api)
     if not models:
-        _answered(api.ask("/api/generate", {"model": _ollama_model(api), "stream": False, "keep_alive": "2m"}), "POST /api/generate")
+        _answered(api.ask("/api/generate", {"model": api.model or first_model(api), "stream": False, "keep_alive": "2m"}), "POST /api/generate")
         models = running_models(api)
     if not models:
         raise NotProven("GET /api/ps lists no model, though one was just loaded")

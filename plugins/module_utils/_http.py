@@ -10,6 +10,7 @@ services listen on this host.
 """
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -19,6 +20,7 @@ import urllib.parse
 
 # Answers to these questions are small; a server that never stops must not fill the memory.
 MAX_BODY = 4 * 1024 * 1024
+MAX_LINE = 1024 * 1024
 
 
 class HttpError(Exception):
@@ -135,42 +137,106 @@ def split_url(url):
     return host, port or 80, parts.path.rstrip("/")
 
 
-def exchange(base, path, body=None, headers=None, timeout=30.0, max_body=MAX_BODY, method=None):
-    """GET, POST the body as JSON, or what C(method) says, and return the Answer; HttpError when there is none by the deadline."""
-    host, port, prefix = split_url(base)
-    deadline = time.monotonic() + timeout
-    connection = Connection(host, port, deadline)
-    got = 0
+@contextlib.contextmanager
+def _in_words(host, port, path, timeout, got):
+    """Turn whatever ends an exchange before its time into HttpError; C(got) returns how many bytes of the answer came."""
     try:
-        data = None if body is None else json.dumps(body).encode("utf-8")
-        sent = {"Accept": "application/json", "Connection": "close"}
-        if data is not None:
-            sent["Content-Type"] = "application/json"
-        sent.update(headers or {})
-        connection.request(method or ("GET" if data is None else "POST"), prefix + path, body=data, headers=sent)
-        response = connection.getresponse()
-        pieces = []
-        while True:
-            piece = response.read(65536)
-            if not piece:
-                break
-            pieces.append(piece)
-            got += len(piece)
-            if got > max_body:
-                raise HttpError(f"{path}: the answer is larger than {max_body // 1024} KiB")
-        if response.length:
-            # Read piece by piece, http.client lets the end of a connection pass for the end of the body.
-            raise HttpError(f"the answer to {path} broke off after {got} of {got + response.length} bytes")
-        return Answer(response.status, response.reason, {name.lower(): value for name, value in response.getheaders()}, b"".join(pieces))
+        yield
     except socket.timeout as error:
-        raise HttpError(f"no full answer to {path} within {timeout:g} s ({got} bytes of it came)", timed_out=True) from error
+        raise HttpError(f"no full answer to {path} within {timeout:g} s ({got()} bytes of it came)", timed_out=True) from error
     except http.client.IncompleteRead as error:
-        raise HttpError(f"the answer to {path} broke off after {got + len(error.partial)} bytes") from error
+        raise HttpError(f"the answer to {path} broke off after {got() + len(error.partial)} bytes") from error
     except ConnectionRefusedError as error:
         raise HttpError(f"nothing listens on {host} port {port} (connection refused)") from error
     except OSError as error:
         raise HttpError(f"{host} port {port}: {error.strerror or error}") from error
     except (http.client.HTTPException, ValueError) as error:
         raise HttpError(f"{host} port {port} does not answer in HTTP: {excerpt(error)}") from error
+
+
+def exchange(base, path, body=None, headers=None, timeout=30.0, max_body=MAX_BODY, method=None):
+    """GET, POST the body as JSON, or what C(method) says, and return the Answer; HttpError when there is none by the deadline."""
+    host, port, prefix = split_url(base)
+    connection = Connection(host, port, time.monotonic() + timeout)
+    got = 0
+    try:
+        with _in_words(host, port, path, timeout, lambda: got):
+            response = _request(connection, prefix + path, body, headers, method)
+            pieces = []
+            while True:
+                piece = response.read(65536)
+                if not piece:
+                    break
+                pieces.append(piece)
+                got += len(piece)
+                if got > max_body:
+                    raise HttpError(f"{path}: the answer is larger than {max_body // 1024} KiB")
+            if response.length:
+                # Read piece by piece, http.client lets the end of a connection pass for the end of the body.
+                raise HttpError(f"the answer to {path} broke off after {got} of {got + response.length} bytes")
+            return Answer(response.status, response.reason, _headers(response), b"".join(pieces))
     finally:
         connection.close()
+
+
+def _request(connection, path, body, headers, method=None):
+    """Send a request and return the response that begins."""
+    data = None if body is None else json.dumps(body).encode("utf-8")
+    sent = {"Accept": "application/json", "Connection": "close"}
+    if data is not None:
+        sent["Content-Type"] = "application/json"
+    sent.update(headers or {})
+    connection.request(method or ("GET" if data is None else "POST"), path, body=data, headers=sent)
+    return connection.getresponse()
+
+
+def _headers(response):
+    return {name.lower(): value for name, value in response.getheaders()}
+
+
+class Stream:
+    """The answer to a POST, line by line as it comes. Another thread may end it with C(abort)."""
+
+    def __init__(self, base, path, body, headers=None, timeout=30.0):
+        self._base, self._path, self._body, self._sent, self._timeout = base, path, body, headers, timeout
+        self._lock = threading.Lock()
+        self._socket = None
+        self.aborted = False
+
+    def abort(self):
+        """End it now: whoever reads it gets no further line."""
+        with self._lock:
+            self.aborted = True
+            if self._socket is not None:
+                with contextlib.suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
+
+    def answer(self):
+        """Give (Answer, None) for what is no success, else (None, line) for each line; nothing more once it is aborted. HttpError otherwise."""
+        host, port, prefix = split_url(self._base)
+        connection = Connection(host, port, time.monotonic() + self._timeout)
+        got = 0
+        try:
+            with _in_words(host, port, self._path, self._timeout, lambda: got):
+                connection.connect()
+                with self._lock:
+                    if self.aborted:
+                        return
+                    self._socket = connection.sock
+                response = _request(connection, prefix + self._path, self._body, self._sent)
+                if response.status != 200:
+                    yield Answer(response.status, response.reason, _headers(response), response.read(MAX_BODY)), None
+                    return
+                while True:
+                    line = response.readline(MAX_LINE)
+                    if not line or self.aborted:
+                        return
+                    got += len(line)
+                    yield None, line
+        except HttpError:
+            if not self.aborted:
+                raise
+        finally:
+            with self._lock:
+                self._socket = None
+            connection.close()

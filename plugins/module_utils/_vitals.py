@@ -160,25 +160,29 @@ def _on_cores(root, groups, exempt, cores, first, second):
 # ---- what the kernel does to a service
 
 
-def throttled(subject):
-    """The kernel has stopped the service, or a slice above it, for a quota that the plan does not give."""
+def throttled_groups(subject):
+    """Return (control group, what its cpu.stat counts) of the service and of each group above it that the kernel has stopped for a quota."""
+    found = []
     try:
         group = subject.group("cpu")
     except _ABSENT:
-        return []
+        return found
     while group is not None:
-        try:
-            counted = _flat(group.read("cpu.stat"))
-        except _procs.Unreadable:
-            counted = {}
+        counted = _flat(_read(group, "cpu.stat"))
         if counted.get("nr_throttled"):
-            return [finding(
-                "cpu_throttled", "warning", subject.service,
-                f"{counted['nr_throttled']} of {counted.get('nr_periods', 0)} periods throttled: {group.file('cpu.stat')}",
-                "A CPU quota stops the service again and again; the plan gives none, its cores are its limit.",
-                f"docker inspect {subject.name} (NanoCpus, CpuQuota) and systemctl show SLICE -p CPUQuotaPerSecUSec tell who set it; run the playbook site.")]
+            found.append((group, counted))
         group = group.parent()
-    return []
+    return found
+
+
+def throttled(subject):
+    """The kernel has stopped the service, or a slice above it, for a quota that the plan does not give."""
+    return [finding(
+        "cpu_throttled", "warning", subject.service,
+        f"{counted['nr_throttled']} of {counted.get('nr_periods', 0)} periods throttled: {group.file('cpu.stat')}",
+        "A CPU quota stops the service again and again; the plan gives none, its cores are its limit.",
+        f"docker inspect {subject.name} (NanoCpus, CpuQuota) and systemctl show SLICE -p CPUQuotaPerSecUSec tell who set it; run the playbook site.")
+        for group, counted in throttled_groups(subject)[:1]]
 
 
 def _flat(text):
@@ -187,22 +191,40 @@ def _flat(text):
     return {words[0]: int(words[1]) for words in fields if len(words) == 2 and words[1].isdigit()}
 
 
-def memory(subject):
-    """The service is at its memory limit, waits for memory, or is in swap."""
+class Memory(NamedTuple):
+    """What a service has of its memory limit, in bytes: the limit (None without one), what it cannot give back, and the most it ever had."""
+
+    limit: int | None
+    working: int
+    peak: int
+
+
+def memory_use(subject):
+    """Return the Memory of a service, None where it cannot be read."""
     try:
         group = subject.group("memory")
         limit = _cgroup.memory_limit(group)[1]
     except _ABSENT:
-        return []
-    found = []
+        return None
     two = group.version == 2
     stat = _flat(_read(group, "memory.stat"))
     current = _number(_read(group, "memory.current" if two else "memory.usage_in_bytes"))
-    working = max(0, current - stat.get("inactive_file" if two else "total_inactive_file", 0))
+    peak = _number(_read(group, "memory.peak" if two else "memory.max_usage_in_bytes"))
+    return Memory(limit, max(0, current - stat.get("inactive_file" if two else "total_inactive_file", 0)), peak)
+
+
+def memory(subject):
+    """The service is at its memory limit, waits for memory, or is in swap."""
+    use = memory_use(subject)
+    if use is None:
+        return []
+    limit, working, peak = use
+    group = subject.group("memory")
+    found = []
+    two = group.version == 2
     events = _flat(_read(group, "memory.events")) if two else {}
     failing = events.get("oom", 0) and not events.get("oom_kill")
     if limit and (working >= NEAR_LIMIT * limit or failing):
-        peak = _number(_read(group, "memory.peak" if two else "memory.max_usage_in_bytes"))
         found.append(finding(
             "memory_near_limit", "warning", subject.service,
             f"{working // MIB} of {limit // MIB} MiB in use that cannot be given back, peak {peak // MIB} MiB, events max {events.get('max', 0)},"
@@ -215,7 +237,7 @@ def memory(subject):
             "memory_pressure", "warning", subject.service, f"{share:g} % of the last minute waited for memory: {group.file('memory.pressure')}",
             "The service waits for memory: its limit is too small for what it works on, and the kernel takes from it what it needs again at once.",
             f"Give it a smaller model, KV cache or context, or raise plan_{subject.service}_memory_limit_mib; then run the playbook site."))
-    swapped = _number(_read(group, "memory.swap.current")) if two else stat.get("total_swap", 0)
+    swapped = _number(_read(group, "memory.swap.current")) if two else _flat(_read(group, "memory.stat")).get("total_swap", 0)
     if swapped:
         found.append(finding(
             "swap_in_use", "warning", subject.service, f"{swapped / MIB:.0f} MiB of it are in swap: {group.folder}",

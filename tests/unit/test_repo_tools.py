@@ -374,7 +374,7 @@ def test_exit_code_agrees_with_the_verdict(tool, monkeypatch, capfd, script, cod
     assert "verdict=" in capfd.readouterr().out.splitlines()[-1]
 
 
-@pytest.mark.parametrize("playbook", ["verify", "diagnose"])
+@pytest.mark.parametrize("playbook", ["verify", "diagnose", "benchmark"])
 def test_nothing_is_made_to_be_looked_at(tool, monkeypatch, playbook):
     run_playbook = tool("run_playbook")
     monkeypatch.setattr(run_playbook, "look", lambda: (False, True))

@@ -66,6 +66,13 @@ def test_findings_are_counted_and_do_not_fail_by_themselves(shown):
     assert lines[1] == "host=a verdict=ok changed=0 tasks=5 findings=2 critical=0 warning=1"
 
 
+def test_what_was_measured_is_counted(shown):
+    callback, lines = shown
+    callback.v2_runner_on_ok(result("a", {"losses": [{"ok": True}, {"ok": False}], "runs": [{"left_out": []}, {"left_out": ["x"]}, {"left_out": []}]}))
+    callback.v2_playbook_on_stats(Stats(a={}))
+    assert lines[1] == "host=a verdict=ok changed=0 tasks=5 losses=2 losses_failed=1 runs=3 runs_left_out=1"
+
+
 def test_one_refused_host_does_not_hide_the_others(shown):
     callback, lines = shown
     callback.v2_runner_on_failed(result("b", {"msg": "\n  Too little memory.\nMore."}, "Decide"))

@@ -1,0 +1,94 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the erni_ki.inference team
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The page and the report: self-contained, well-formed, escaped, and with everything in it; why the play fails."""
+from __future__ import annotations
+
+import html.parser
+import json
+import pathlib
+import sys
+
+import pytest
+import yaml
+
+from ansible_collections.erni_ki.inference.tests.unit.plugins.benchmark_sample import result
+from ansible_collections.erni_ki.inference.tests.unit.roles.render import REPO, play, render
+
+VOID = {"meta", "br"}
+
+
+class Page(html.parser.HTMLParser):
+    """Collects the words of a page; every element has to be closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.words, self.attributes = [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.words.append(" ".join(data.split()))
+
+
+CASES = {"good": result(left_out=(2,)), "fenced": result(isolation="fenced"), "one": result(services=("vllm",), repeats=1), "nothing": result(left_out=range(18))}
+
+
+@pytest.fixture(name="pages", scope="module")
+def fixture_pages(tmp_path_factory):
+    """The page of each case, as Ansible's own template module writes it."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    tasks = [{
+        "name": "Draw", "ansible.builtin.template": {"src": str(REPO / "roles/benchmark/templates/report.html.j2"), "dest": "{{ folder }}/{{ item.key }}.html"},
+        "loop": "{{ cases | dict2items }}", "loop_control": {"label": "{{ item.key }}"},
+        "vars": {"__benchmark_report": "{{ item.value }}", "__benchmark_pictures": "{{ item.value | erni_ki.inference.benchmark_pictures }}"}}]
+    (folder / "cases.json").write_text(json.dumps(CASES), encoding="utf-8")
+    (folder / "playbook.yml").write_text(yaml.safe_dump([{
+        "hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks,
+        "vars": {"cases": "{{ lookup('file', folder ~ '/cases.json') | from_json }}", "folder": str(folder)}}]), encoding="utf-8")
+    (folder / "inventory.yml").write_text(yaml.safe_dump({"all": {"hosts": {"localhost": {"ansible_python_interpreter": sys.executable}}}}), encoding="utf-8")
+    play(folder)
+    return {name: (folder / f"{name}.html").read_text(encoding="utf-8") for name in CASES}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_page_is_whole_and_by_itself(pages, name):
+    page = Page(pages[name])
+    assert pages[name].startswith("<!DOCTYPE html>") and "{{" not in pages[name] and "{%" not in pages[name]
+    # Nothing is fetched, nothing runs.
+    assert [value for key, value in page.attributes if key in ("src", "href", "onload")] == [] and "<script" not in pages[name]
+    assert "url(" not in pages[name] and "@import" not in pages[name]
+    assert any(key == "name" and value == "viewport" for key, value in page.attributes) and "@media print" in pages[name]
+    assert "prefers-color-scheme: dark" in pages[name]
+
+
+def test_what_is_in_it(pages):
+    words = Page(pages["good"]).words
+    assert CASES["good"]["summary"] in words and "Runs that were left out: 1 of 18" in words
+    assert any(word.startswith("Round 1, together: other processes used 43 %") and "<apt & co>" in word for word in words)
+    assert any("A <CPU>" in word for word in words) and "<apt" not in pages["good"] and "<CPU>" not in pages["good"]
+    assert pages["good"].count("<svg") == 5 and pages["nothing"].count("<svg") == 2 and pages["one"].count("<svg") == 4
+    assert words.count("vLLM") >= 4 and any(word.endswith("✗") for word in words) and any(word.endswith("✓") for word in words)
+    assert "–" in Page(pages["nothing"]).words and "None was disturbed." in Page(pages["fenced"]).words
+    assert 'class="verdict failed"' in pages["good"] and 'class="verdict"' in pages["fenced"]
+
+
+def test_the_report_and_why_it_fails(tmp_path):
+    case = {"__benchmark_result": dict(CASES["good"], changed=False, failed=False, invocation={})}
+    computed = render(tmp_path, "benchmark", ["__benchmark_report", "__benchmark_reasons", "__benchmark_file"], [case])[0]
+    assert set(computed["__benchmark_report"]) == set(CASES["good"]) - {"table"}
+    assert pathlib.PurePath(computed["__benchmark_file"]).parts[-2:] == ("benchmark-report", "case000")
+    assert len(computed["__benchmark_reasons"]) == 1 and computed["__benchmark_reasons"][0].startswith("No burner may run on vLLM's cores")
