@@ -11,7 +11,7 @@ ARGS ?=
 export SCENARIOS ?= default
 PY := .cache/venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help site plan verify diagnose benchmark login destroy test test-fast test-all lint docs docs-check sanity unit package molecule compat bench build lock clean venv venv-test
+.PHONY: help site plan verify diagnose benchmark login destroy test test-fast test-all lint docs docs-check sanity unit package molecule compat bench calibrate build lock clean venv venv-test
 # One at a time: the steps share two cores, one virtual machine and one cache.
 .NOTPARALLEL:
 
@@ -74,6 +74,9 @@ compat: venv-test ## Unit tests and syntax under the other supported releases of
 
 bench: venv-test ## Measure, and write docs/benchmarks.md
 	@$(PY) tools/bench.py
+
+calibrate: venv-test ## Compare the memory vLLM needs with what the plan reckons (ARGS="gpt2" chooses)
+	@$(PY) tools/calibrate.py $(ARGS)
 
 build: venv ## The archive for ansible-galaxy collection install
 	@$(PY) tools/package.py build

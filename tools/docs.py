@@ -8,7 +8,7 @@ Every role's README.md is made whole. In the README.md of the collection a table
 <!-- end of variables -->. With * instead of a role the place gets all roles that have no place of their own. A role whose short
 description ends with (internal) needs none.
 
-The tables of docs/gpu.md are made from the compatibility tables, see gpu_tables.py.
+The tables of docs/gpu.md are made from the compatibility tables, see gpu_tables.py; that of docs/models.md from what was measured, see calibrate.py.
 """
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import difflib
 import re
 import sys
 
+import calibrate
 import gpu_tables
 import yaml
 
@@ -150,6 +151,11 @@ def documents():
         made = gpu_tables.tables(gpu_tables.load(), engine_version(roles))
         problems += gpu_tables.misplaced(read(document), made)
         wanted[document] = gpu_tables.fill_in(read(document), made)
+    document = REPO / "docs" / "models.md"
+    if document.exists():
+        made = calibrate.tables()
+        problems += gpu_tables.misplaced(read(document), made, "docs/models.md")
+        wanted[document] = gpu_tables.fill_in(read(document), made)
     return wanted, problems
 
 
@@ -175,7 +181,7 @@ def stale():
     for path, text in wanted.items():
         name = str(path.relative_to(REPO))
         if text != read(path):
-            source = "compatibility tables" if path.name == "gpu.md" else "argument specs"
+            source = {"gpu.md": "compatibility tables", "models.md": "measured figures"}.get(path.name, "argument specs")
             problems.append(f"{name} does not say what the {source} say; `make docs` writes it")
             problems += difflib.unified_diff(read(path).splitlines(), text.splitlines(), name, source, lineterm="", n=0)
     return problems

@@ -95,11 +95,11 @@ def fill_in(text, made):
     return PLACE.sub(lambda match: f"{match['begin']}\n{made[match['name']]}\n{match['end']}" if match["name"] in made else match.group(), text)
 
 
-def misplaced(text, made):
+def misplaced(text, made, document="docs/gpu.md"):
     """Return what the document must mend by hand: places for no table, and tables without a place."""
     named = [match["name"] for match in PLACE.finditer(text)]
     for name in sorted(set(named) - set(made)):
-        yield f"docs/gpu.md has a place for the table {name}, and there is no such table"
+        yield f"{document} has a place for the table {name}, and there is no such table"
     for name in made:
         if name not in named:
-            yield f"docs/gpu.md has no place for the table {name}: add <!-- table: {name} --> and <!-- end of table -->"
+            yield f"{document} has no place for the table {name}: add <!-- table: {name} --> and <!-- end of table -->"

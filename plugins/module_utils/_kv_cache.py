@@ -12,6 +12,8 @@ MAX_BYTES = 1 << 24
 # As much as a plan can be asked for. A context beyond it is how some models say that there is no limit; weights beyond it are a broken file.
 MAX_CONTEXT = 1 << 31
 MAX_WEIGHTS_MIB = 1 << 31
+# Far above the width and the vocabulary of any model (16384, 262144).
+MAX_WIDTH = 1 << 24
 
 
 class Kv(NamedTuple):

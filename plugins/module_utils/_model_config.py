@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ansible_collections.erni_ki.inference.plugins.module_utils._kv_cache import MAX_CONTEXT
+from ansible_collections.erni_ki.inference.plugins.module_utils._kv_cache import MAX_CONTEXT, MAX_WIDTH
 from ansible_collections.erni_ki.inference.plugins.module_utils._model_files import ModelError, shown
 
-# Bounds of what a number may be, far above any model's (126 layers, 128 heads, a hidden size of 16384, 262144 words).
+# Bounds of what a number may be, far above any model's (126 layers, 128 heads).
 MAX_LAYERS = 10000
 MAX_HEADS = 1 << 16
-MAX_WIDTH = 1 << 24
 
 # Names are shorter.
 MAX_TEXT = 200
@@ -63,6 +62,9 @@ class Shape(NamedTuple):
     method: str | None
     bits: int | None
     notes: tuple
+    hidden: int | None = None
+    inside: int | None = None
+    words: int | None = None
 
 
 class _Config:
@@ -244,7 +246,15 @@ def from_config(values, files=None, place="config.json"):
         tied = family not in _UNTIED
     return Shape(
         architecture or family, family, layers, attention, kv_heads, head_dim, full, sliding, count, window if count else 0, context, default,
-        _dtype(config) or _dtype(whole), tied, method, bits, tuple(notes))
+        _dtype(config) or _dtype(whole), tied, method, bits, tuple(notes), hidden, _inside(config, hidden), config.number("vocab_size"))
+
+
+def _inside(config, hidden):
+    """Return the width inside the feed-forward part. Families of before it was told have it four times as wide as between layers."""
+    names = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
+    if any(isinstance(config.values.get(name), list) for name in names):
+        return None
+    return config.number(*names) or (4 * hidden if hidden else None)
 
 
 class Family(NamedTuple):
@@ -342,7 +352,7 @@ def from_gguf(metadata, types, plain, place):
     one = max(kv_heads) if kv_heads else None
     return Shape(
         architecture[:MAX_TEXT], architecture, layers, attention, one, keys, full, sliding, count, window, context, context, "float16", False,
-        None if kind in plain else kind, None, tuple(notes))
+        None if kind in plain else kind, None, tuple(notes), hidden, config.number("feed_forward_length"), config.number("vocab_size"))
 
 
 def _per_layer(config, name, layers):

@@ -69,7 +69,7 @@ def _folder(path, dtype):
         tensors = _safetensors.read_folder(path, shards, budget)
         weights = _safetensors.weigh(tensors, shape.tied, shape.method is not None, shape.bits)
         chosen = loaded_as(dtype, shape.dtype, weights.floats)
-        parameters, loaded, on_disk = weights.parameters, weights.loaded(WIDTHS[chosen]), weights.on_disk
+        parameters, loaded, on_disk, read = weights.parameters, weights.loaded(WIDTHS[chosen]), weights.on_disk, weights.read
         if parameters is None:
             notes.append(f"How many parameters there are is not known: the configuration of {shape.method} does not tell the bits of a weight.")
     else:
@@ -83,6 +83,7 @@ def _folder(path, dtype):
             on_disk = sum(map(os.path.getsize, files))
         except OSError as error:
             raise failure(path, error) from None
+        read = on_disk
         what = "The weights are in .bin files, which cannot be read without running what is in them."
         if parameters is None:
             loaded = None
@@ -90,17 +91,17 @@ def _folder(path, dtype):
         else:
             loaded = parameters * WIDTHS[chosen]
             notes.append(f"{what} Parameters and weights are those of the shape in config.json.")
-    return _result(path, "safetensors" if shards else "config", shape, chosen, parameters, loaded, on_disk, notes)
+    return _result(path, "safetensors" if shards else "config", shape, chosen, parameters, loaded, on_disk, read, notes)
 
 
 def _one_file(path, dtype):
     header = _gguf.read_model(path)
     shape = from_gguf(header.metadata, header.types, _gguf.PLAIN, path)
     chosen = shape.dtype if dtype == "auto" else dtype
-    return _result(path, "gguf", shape, chosen, header.parameters, header.size, header.size, list(shape.notes))
+    return _result(path, "gguf", shape, chosen, header.parameters, header.size, header.size, header.size, list(shape.notes))
 
 
-def _result(path, source, shape, dtype, parameters, loaded, on_disk, notes):
+def _result(path, source, shape, dtype, parameters, loaded, on_disk, read, notes):
     mib = None if loaded is None else -(-loaded // MIB)
     if mib is not None and mib > _kv_cache.MAX_WEIGHTS_MIB:
         raise ModelError(f"The weights of {path} would take {mib} MiB, more than any model's: the shape in config.json, or a header, is broken.")
@@ -120,10 +121,14 @@ def _result(path, source, shape, dtype, parameters, loaded, on_disk, notes):
         "parameters": parameters,
         "weights_mib": mib,
         "weights_bytes_on_disk": on_disk,
+        "weights_bytes_read": read,
         "layers": shape.layers,
         "attention": shape.attention,
         "kv_heads": shape.kv_heads,
         "head_dim": shape.head_dim,
+        "hidden_size": shape.hidden,
+        "intermediate_size": shape.inside,
+        "vocabulary_size": shape.words,
         "kv_bytes_per_token": total,
         "sliding_window": {
             "window": shape.window, "layers": shape.sliding_layers, "kv_bytes_per_token": shape.sliding * width} if shape.sliding_layers else None,

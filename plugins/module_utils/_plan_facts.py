@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ansible_collections.erni_ki.inference.plugins.module_utils._cpulist import format_cpulist, parse_cpulist
 from ansible_collections.erni_ki.inference.plugins.module_utils._gpu_compat import VENDOR
-from ansible_collections.erni_ki.inference.plugins.module_utils._kv_cache import MAX_BYTES, MAX_CONTEXT, MAX_WEIGHTS_MIB, Kv
+from ansible_collections.erni_ki.inference.plugins.module_utils._kv_cache import MAX_BYTES, MAX_CONTEXT, MAX_WEIGHTS_MIB, MAX_WIDTH, Kv
 
 
 class Core(NamedTuple):
@@ -81,7 +81,7 @@ class GpuFacts(NamedTuple):
 
 
 class Model(NamedTuple):
-    """vLLM's model, where somebody measured it. None is what its files do not tell."""
+    """vLLM's model, where somebody measured it. None is what its files do not tell; C(read_mib) is what of them is read, C(width) that of a number."""
 
     path: str
     dtype: str
@@ -89,6 +89,11 @@ class Model(NamedTuple):
     kv: Kv | None
     context: int | None
     default_context: int | None
+    read_mib: int | None
+    hidden: int | None
+    inside: int | None
+    words: int | None
+    width: int
 
 
 GPU_STATES = ("ok", "no_card", "no_driver", "not_loaded", "version_mismatch", "gpu_lost", "permission", "no_bindings", "unknown")
@@ -355,6 +360,8 @@ def read_model(model):
     weights = number(model, "weights_mib", "", MAX_WEIGHTS_MIB)
     context, default = number(model, "context_length", "", MAX_CONTEXT), number(model, "default_context_length", "", MAX_CONTEXT)
     each, kv = number(model, "kv_bytes_per_token", "", MAX_BYTES), None
+    read = number(model, "weights_bytes_read", "", MAX_WEIGHTS_MIB << 20)
+    widths = [number(model, name, "", MAX_WIDTH) for name in ("hidden_size", "intermediate_size", "vocabulary_size")]
     sliding = _part(model, "sliding_window", problems)
     window = number(sliding, "window", "sliding_window.", MAX_CONTEXT)
     part = number(sliding, "kv_bytes_per_token", "sliding_window.", MAX_BYTES)
@@ -364,4 +371,4 @@ def read_model(model):
         raise BadFacts(problems)
     if each is not None:
         kv = Kv(each - (part or 0), part or 0, window or 0)
-    return Model(path, dtype, weights, kv, context, default)
+    return Model(path, dtype, weights, kv, context, default, None if read is None else -(-read >> 20), *widths, 4 if dtype == "float32" else 2)

@@ -165,10 +165,11 @@ class Attempt:
             self.note(
                 "weights-measured", f"vLLM's weights are {self.model.weights_mib} MiB in {self.model.dtype}, as the files in {self.model.path} tell;"
                                     " vllm_weights_mib would override that.")
+        base = sizing.base_of(self._load())
         sizes, refused, notes = sizing.size(sizing.Ask(
             total=self.host.total_mib, reserve=values["system_reserve_mib"],
             limit=values["vllm_memory_limit_mib"] if self.has_vllm else None, reservation=values["vllm_memory_reservation_mib"],
-            shm=values["vllm_shm_mib"], weights=values["vllm_weights_mib"], kv_gib=values["vllm_kv_cache_gib"], kv_fixed=values["vllm_kv_cache_fixed"],
+            base=base, kv_gib=values["vllm_kv_cache_gib"], kv_fixed=values["vllm_kv_cache_fixed"],
             ollama_limit=values["ollama_memory_limit_mib"] if self.has_ollama else None, ollama_reservation=values["ollama_memory_reservation_mib"]))
         for item in refused:
             self.refuse(item.rule, item.option, item.found, item.message, item.fix)
@@ -176,6 +177,14 @@ class Attempt:
             self.note(rule, text)
         self.sizes = sizes
         self.too_small = any(item.rule == "host-memory" for item in refused)
+
+    def _load(self):
+        """What vLLM is to serve. Whose files nobody measured has them as large as the weights."""
+        values, model = self.values, self.model
+        widths = (model.hidden, model.inside, model.words, model.width) if model else ()
+        return sizing.Load(
+            values["vllm_shm_mib"], values["vllm_weights_mib"], model.read_mib if self.measured and model.read_mib else values["vllm_weights_mib"],
+            values["vllm_max_num_batched_tokens"], values["vllm_max_num_seqs"], *widths)
 
     # Cores
 
@@ -490,14 +499,12 @@ class Attempt:
         if not self.too_small:
             self._limit_in_nodes()
             self._cache_in_node()
-        left = self.sizes.limit - self.sizes.runtime - values["vllm_weights_mib"] - self.sizes.kv_gib * sizing.MIB_PER_GIB
         if not values["vllm_weights_mib"]:
-            self.note("weights-unknown", f"The size of vLLM's model is not known: {left} MiB are left for it. Set vllm_weights_mib to have that checked.")
-        elif left < values["vllm_weights_mib"]:
+            left = self.sizes.limit - self.sizes.base.total - self.sizes.kv_gib * sizing.MIB_PER_GIB
             self.note(
-                "page-cache",
-                f"While vLLM reads its weights the kernel's cache of that file counts against its limit too, and {left} MiB are left for it;"
-                " if its start fails for want of memory, lower the KV cache or raise the limit.")
+                "weights-unknown",
+                f"The size of vLLM's model is not known: {left} MiB are left for it and for the page cache of its files. Set vllm_weights_mib to have that"
+                " checked.")
 
     def _limit_in_nodes(self):
         """The limit is worth nothing beyond the memory of the nodes the container is held to."""
@@ -505,15 +512,15 @@ class Attempt:
         room = self._memory_of(self.mems)
         if sizes.limit <= room:
             return
-        least = sizes.runtime + values["vllm_weights_mib"] + sizing.MIB_PER_GIB
-        wanted = sizes.runtime + values["vllm_weights_mib"] + sizes.kv_gib * sizing.MIB_PER_GIB
+        least = sizes.base.total + sizing.MIB_PER_GIB
+        wanted = sizes.base.total + sizes.kv_gib * sizing.MIB_PER_GIB
         fix = {}
         if room >= least:
             fix["vllm_memory_limit_mib"] = room
             if sizes.reservation > room:
                 fix["vllm_memory_reservation_mib"] = room
             if values["vllm_kv_cache_fixed"] and wanted > room:
-                fix["vllm_kv_cache_gib"] = sizing.kv_that_fits(room, sizes.runtime, values["vllm_weights_mib"])
+                fix["vllm_kv_cache_gib"] = sizing.kv_that_fits(room, sizes.base)
         else:
             fix = self._elsewhere(least)
         several = len(self.mems) > 1
@@ -521,7 +528,7 @@ class Attempt:
         self.refuse(
             "node-memory", "vllm_memory_limit_mib", f"{nodes} with {room} MiB",
             f"vLLM's memory limit of {sizes.limit} MiB is more than {nodes} {'have' if several else 'has'}, {room} MiB, and its cores are there.", fix)
-        kv = min(sizes.kv_gib, max(1, sizing.kv_that_fits(room, sizes.runtime, values["vllm_weights_mib"])))
+        kv = min(sizes.kv_gib, max(1, sizing.kv_that_fits(room, sizes.base)))
         self.sizes = sizes._replace(limit=max(room, least), reservation=min(sizes.reservation, room), kv_gib=kv)
 
     def _cache_in_node(self):
@@ -531,10 +538,10 @@ class Attempt:
             return
         home = self._home()
         room = self._memory_of([home])
-        most = sizing.kv_that_fits(room, sizes.runtime, values["vllm_weights_mib"])
+        most = sizing.kv_that_fits(room, sizes.base)
         if sizes.kv_gib <= most:
             return
-        text = f"{sizing.sum_text(sizes.runtime, values['vllm_weights_mib'], sizes.kv_gib)}, NUMA node {home}, where vLLM keeps them, has {room} MiB"
+        text = f"{sizing.sum_text(sizes.base, sizes.kv_gib)}, NUMA node {home}, where vLLM keeps them, has {room} MiB"
         if most >= 1 and not values["vllm_kv_cache_fixed"]:
             self.note("kv-lowered", f"vLLM's KV cache is lowered from {sizes.kv_gib} to {most} GiB: {text}.")
             self.sizes = sizes._replace(kv_gib=most)
@@ -546,7 +553,7 @@ class Attempt:
             self.refuse(
                 "kv-fits-node", "vllm_numa", f"NUMA node {home} with {room} MiB",
                 f"vLLM's first core is on NUMA node {home}, which has too little memory even for a KV cache of 1 GiB: {text}.",
-                self._elsewhere(sizes.runtime + values["vllm_weights_mib"] + sizing.MIB_PER_GIB))
+                self._elsewhere(sizes.base.total + sizing.MIB_PER_GIB))
 
     def _home(self):
         if self.omp["cpus"] is None:

@@ -51,12 +51,16 @@ class Tensor(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """What the tensors add up to. C(floats) counts elements by stored type, C(kept) are the bytes that stay as they are stored."""
+    """What the tensors add up to. C(floats) counts elements by stored type, C(kept) are the bytes that stay as they are stored.
+
+    C(read) are the bytes of C(on_disk) that an engine reads.
+    """
 
     parameters: int | None
     floats: dict
     kept: int
     on_disk: int
+    read: int
 
     def loaded(self, width):
         """Return the bytes in memory when an element of floats takes C(width)."""
@@ -169,7 +173,7 @@ def _packing(tensor, bits):
 
 def weigh(tensors, tied, quantized, bits):
     """Return the Weights; C(bits) are those of quantized weights. An output matrix that is tied to the embedding counts once."""
-    parameters, floats, kept, on_disk = 0, {}, 0, 0
+    parameters, floats, kept, on_disk, read = 0, {}, 0, 0, 0
     heads, embedding = [], False
     for tensor in tensors:
         on_disk += tensor.size
@@ -179,6 +183,7 @@ def weigh(tensors, tied, quantized, bits):
         if tied and _HEAD.search(tensor.name) and tensor.dtype in FLOATS:
             heads.append(tensor)
             continue
+        read += tensor.size
         packing = _packing(tensor, bits) if quantized else 1
         parameters = None if parameters is None or packing is None else parameters + packing * tensor.elements
         # Engines keep the scales of quantized weights in the precision they came in, where that is full.
@@ -189,4 +194,5 @@ def weigh(tensors, tied, quantized, bits):
     for tensor in [] if embedding else heads:
         parameters = None if parameters is None else parameters + tensor.elements
         floats[tensor.dtype] = floats.get(tensor.dtype, 0) + tensor.elements
-    return Weights(parameters, floats, kept, on_disk)
+        read += tensor.size
+    return Weights(parameters, floats, kept, on_disk, read)

@@ -20,6 +20,33 @@ OLLAMA_FLOOR_MIB = 256
 RESERVE_FLOOR_MIB = 128
 
 
+class Load(NamedTuple):
+    """What is to be served. C(weights) and C(read), what is read of their files, are MiB; the widths of the model are None where not known."""
+
+    shm: int
+    weights: int
+    read: int
+    tokens: int
+    sequences: int
+    hidden: int | None = None
+    inside: int | None = None
+    words: int | None = None
+    width: int = 2
+
+
+class Base(NamedTuple):
+    """What vLLM takes beside its KV cache."""
+
+    runtime: int
+    weights: int
+    activations: int
+    page_cache: int
+
+    @property
+    def total(self):
+        return sum(self)
+
+
 class Refused(NamedTuple):
     """A rule that is broken; C(fix) are the overrides that mend it, empty where nothing does."""
 
@@ -37,8 +64,7 @@ class Ask(NamedTuple):
     reserve: int
     limit: int | None
     reservation: int
-    shm: int
-    weights: int
+    base: Base
     kv_gib: int
     kv_fixed: bool
     ollama_limit: int | None
@@ -51,7 +77,7 @@ class Sizes(NamedTuple):
     limit: int
     reservation: int
     kv_gib: int
-    runtime: int
+    base: Base
     ollama_limit: int
     ollama_reservation: int
     reserve: int
@@ -62,31 +88,43 @@ def runtime_mib(shm):
     return RUNTIME_MIB + max(0, shm - RUNTIME_SHM_MIB)
 
 
-def kv_that_fits(room, runtime, weights):
-    """Return the whole GiB of KV cache that fit beside runtime and weights; below 1 nothing does."""
-    return (room - runtime - weights) // MIB_PER_GIB
+def activations_mib(load):
+    """Return what the largest batch takes while it is worked on; 0 where the model's widths are not known."""
+    if None in (load.hidden, load.inside, load.words):
+        return 0
+    return 0
 
 
-def sum_text(runtime, weights, kv_gib):
+def base_of(load):
+    activations = activations_mib(load)
+    return Base(runtime_mib(load.shm), load.weights, activations, max(0, load.read - activations))
+
+
+def kv_that_fits(room, base):
+    """Return the whole GiB of KV cache that fit beside the rest; below 1 nothing does."""
+    return (room - base.total) // MIB_PER_GIB
+
+
+def sum_text(base, kv_gib):
     """The sum a person can check."""
     kv = kv_gib * MIB_PER_GIB
-    known = f"weights {weights}" if weights else "weights unknown"
-    return f"runtime {runtime} + {known} + KV cache {kv} = {runtime + weights + kv} MiB"
+    known = f"weights {base.weights}" if base.weights else "weights unknown"
+    rest = "".join(f" + {name} {value}" for name, value in (("activations", base.activations), ("page cache", base.page_cache)) if value)
+    return f"runtime {base.runtime} + {known}{rest} + KV cache {kv} = {base.total + kv} MiB"
 
 
 def size(ask):
     """Return C((sizes, refused, notes)); notes are pairs of rule and text."""
     refused, notes = [], []
-    runtime = runtime_mib(ask.shm)
     has_vllm, has_ollama = ask.limit is not None, ask.ollama_limit is not None
     limit = ask.limit if has_vllm else 0
     ollama_limit = ask.ollama_limit if has_ollama else 0
     kv = ask.kv_gib
     if has_vllm:
-        limit, kv = _fit_kv(ask, runtime, ollama_limit, refused, notes)
+        limit, kv = _fit_kv(ask, ollama_limit, refused, notes)
     reservation = _fit_reservation("vllm", ask.reservation, limit, refused) if has_vllm else 0
     ollama_reservation = _fit_reservation("ollama", ask.ollama_reservation, ollama_limit, refused) if has_ollama else 0
-    sizes = Sizes(limit, reservation, kv, runtime, ollama_limit, ollama_reservation, ask.reserve)
+    sizes = Sizes(limit, reservation, kv, ask.base, ollama_limit, ollama_reservation, ask.reserve)
     if limit + ollama_limit + ask.reserve > ask.total:
         asked_limit = ask.limit if has_vllm else 0
         sizes, over = _fit_host(ask, sizes)
@@ -98,14 +136,14 @@ def size(ask):
     return sizes, refused, notes
 
 
-def _fit_kv(ask, runtime, ollama_limit, refused, notes):
+def _fit_kv(ask, ollama_limit, refused, notes):
     """vLLM allocates its KV cache at once and whole: it fits its limit, or the container is killed at its start."""
-    base = runtime + ask.weights
+    base = ask.base.total
     limit, kv = ask.limit, ask.kv_gib
-    most = kv_that_fits(limit, runtime, ask.weights)
+    most = kv_that_fits(limit, ask.base)
     if kv <= most:
         return limit, kv
-    text = f"{sum_text(runtime, ask.weights, kv)}, its memory limit is {limit} MiB"
+    text = f"{sum_text(ask.base, kv)}, its memory limit is {limit} MiB"
     if most >= 1 and not ask.kv_fixed:
         notes.append(("kv-lowered", f"vLLM's KV cache is lowered from {kv} to {most} GiB: {text}."))
         return limit, most
@@ -126,7 +164,7 @@ def _fit_kv(ask, runtime, ollama_limit, refused, notes):
     least = f"vLLM needs {base + MIB_PER_GIB} MiB with the smallest KV cache, 1 GiB"
     refused.append(Refused(
         "vllm-memory-limit", "vllm_memory_limit_mib", least,
-        f"vLLM's memory limit of {limit} MiB is too small: {sum_text(runtime, ask.weights, ask.kv_gib)}, and with a KV cache of 1 GiB it still needs"
+        f"vLLM's memory limit of {limit} MiB is too small: {sum_text(ask.base, ask.kv_gib)}, and with a KV cache of 1 GiB it still needs"
         f" {base + MIB_PER_GIB} MiB.", fix))
     return fix["vllm_memory_limit_mib"], kv
 
@@ -144,7 +182,7 @@ def _fit_reservation(service, reservation, limit, refused):
 def _fit_host(ask, sizes):
     """The limits and the system's share are more than the host has: find the nearest that is not."""
     has_vllm, has_ollama = ask.limit is not None, ask.ollama_limit is not None
-    base = sizes.runtime + ask.weights
+    base = ask.base.total
     parts = [(f"vLLM {sizes.limit}", has_vllm), (f"Ollama {sizes.ollama_limit}", has_ollama), (f"system {ask.reserve}", True)]
     text = " + ".join(part for part, present in parts if present)
     text = f"{text} = {sizes.limit + sizes.ollama_limit + ask.reserve} MiB, the host has {ask.total} MiB"
@@ -159,7 +197,7 @@ def _fit_host(ask, sizes):
             break
     else:
         needed = least_vllm + floor + RESERVE_FLOOR_MIB
-        vllm_text = f"vLLM {sum_text(sizes.runtime, ask.weights, 1)}, " if has_vllm else ""
+        vllm_text = f"vLLM {sum_text(ask.base, 1)}, " if has_vllm else ""
         ollama_text = f"Ollama {floor} MiB, " if has_ollama else ""
         return sizes, Refused(
             "host-memory", "vllm_memory_limit_mib" if has_vllm else "ollama_memory_limit_mib", f"{ask.total} MiB in the host",
@@ -169,8 +207,8 @@ def _fit_host(ask, sizes):
         reserve = min(ask.reserve, ask.total - vllm_floor - ollama_floor)
     ollama_limit = max(ollama_floor, min(sizes.ollama_limit, ask.total - reserve - sizes.limit)) if has_ollama else 0
     limit = min(sizes.limit, ask.total - reserve - ollama_limit)
-    kv = min(sizes.kv_gib, kv_that_fits(limit, sizes.runtime, ask.weights)) if has_vllm else sizes.kv_gib
-    fitted = Sizes(limit, min(sizes.reservation, limit), kv, sizes.runtime, ollama_limit, min(sizes.ollama_reservation, ollama_limit), reserve)
+    kv = min(sizes.kv_gib, kv_that_fits(limit, ask.base)) if has_vllm else sizes.kv_gib
+    fitted = Sizes(limit, min(sizes.reservation, limit), kv, ask.base, ollama_limit, min(sizes.ollama_reservation, ollama_limit), reserve)
     fix = {}
     for name, before, after in (
             ("vllm_memory_limit_mib", sizes.limit, limit), ("vllm_memory_reservation_mib", sizes.reservation, fitted.reservation),

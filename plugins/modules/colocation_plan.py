@@ -245,7 +245,9 @@ plan:
             - The engine's C(version), C(max_num_batched_tokens), C(max_num_seqs), C(block_size), and C(max_model_len), which is V(0) for the model's own.
           type: dict
         budget:
-          description: Where its limit goes, C(runtime_mib), C(weights_mib) (V(0) when unknown), C(kv_cache_mib), and C(left_mib), in MiB.
+          description:
+            - Where its limit goes, C(runtime_mib), C(weights_mib) (V(0) when unknown), C(kv_cache_mib), C(activations_mib) (what a batch takes while it is
+              worked on), C(page_cache_mib) (what the kernel keeps of the weights' files, beyond the activations), and C(left_mib), in MiB.
           type: dict
         device:
           description: C(kind), always V(none), and the container C(runtime).

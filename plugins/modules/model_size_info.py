@@ -120,6 +120,12 @@ model_size:
       description: What the weights take in their files, in bytes. With the source V(config) it is the size of the files.
       type: int
       sample: 988065536
+    weights_bytes_read:
+      description: >-
+        What of RV(model_size.weights_bytes_on_disk) an engine reads, so without buffers, and without an output matrix that is the embedding. The kernel
+        keeps it in its page cache.
+      type: int
+      sample: 988065536
     layers:
       description: The layers.
       type: int
@@ -137,6 +143,18 @@ model_size:
       description: The elements of a key in each head. With V(MLA) those of the compressed keys and values and of the rotary part together.
       type: int
       sample: 64
+    hidden_size:
+      description: The elements of a token between layers.
+      type: int
+      sample: 896
+    intermediate_size:
+      description: Its elements inside the feed-forward part of a layer.
+      type: int
+      sample: 4864
+    vocabulary_size:
+      description: The tokens that the model knows, each of which gets a score when the next is chosen.
+      type: int
+      sample: 151936
     kv_bytes_per_token:
       description: What one token takes in the KV cache of all layers, in bytes.
       type: int

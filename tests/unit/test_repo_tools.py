@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import pathlib
+import random
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import tarfile
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 TOOLS = pathlib.Path(__file__).resolve().parents[2] / "tools"
 
@@ -396,3 +398,77 @@ def test_benchmark_page(tool, tmp_path, monkeypatch):
     text = bench.page({"plan": "1 ms"})
     for line in ("| `make site` again | 1m40s | 3s | 42 | 0 |", "| `make unit` | 1m01s | 7 |", "| converge | 5m00s |", "```text\n1 ms\n```"):
         assert line in text
+
+
+class TestCalibrate:
+    RUN = {"model": "a", "dtype": "auto", "kv_cache_gib": 1, "context": 1024, "tokens": 1024, "sequences": 4}
+
+    @pytest.fixture(name="calibrate")
+    def calibrate_fixture(self, tool):
+        return tool("calibrate")
+
+    @pytest.mark.parametrize("predicted, good", [(969, False), (970, True), (1000, True), (1100, True), (1101, False)])
+    def test_verdict(self, calibrate, predicted, good):
+        assert calibrate.is_good(predicted, 1000) is good
+
+    def test_the_limit_leaves_the_share_that_the_plan_may_be_wrong_by(self, calibrate):
+        assert [calibrate.limit_of({"total": 1001}, loose) for loose in (False, True)] == [1032, 2002]
+
+    def test_what_the_samples_say(self, calibrate):
+        mib = 1 << 20
+        # Time, charged, page cache: three processes start, weights are read, the cache is allocated, a batch, the page cache is reclaimed.
+        samples = [(at, charged * mib, cache * mib) for at, charged, cache in (
+            (1, 100, 50), (2, 2000, 900), (3, 1990, 900), (5, 3010, 890), (6, 3100, 890), (7, 3000, 400))]
+        found = calibrate.evaluate(samples, 4, 5, 1)
+        assert found == {"checked": 2000, "checked_page_cache": 900, "idle": 2120, "serve": 2600, "start": 3024, "need": 3024}
+        assert calibrate.evaluate([*samples, (8, 4000 * mib, 100 * mib)], 4, 5, 1)["need"] == 3900
+
+    def test_when_vllm_looked(self, calibrate):
+        log = "2026-11-27T10:00:00.123456789Z INFO Starting\n2026-11-27T10:00:02.500000000Z INFO Explicitly set (1.0/6.0) GiB for KV cache on node 0.\n"
+        assert calibrate.checked_at(log) % 60 == 2.5
+        with pytest.raises(calibrate.SandboxError, match="does not tell"):
+            calibrate.checked_at("2026-11-27T10:00:00.123456789Z INFO Starting\n")
+
+    @pytest.mark.parametrize("tokens, lengths", [(512, [512]), (1016, [1016]), (2048, [1016] * 4)])
+    def test_prompts_fill_a_batch(self, calibrate, tokens, lengths):
+        batch, many = calibrate.prompts(dict(self.RUN, tokens=tokens), random.Random(1))
+        assert [len(prompt) for prompt in batch] == lengths and [len(prompt) for prompt in many] == [8] * 4
+        assert len({tuple(prompt[:8]) for prompt in batch + many}) == len(batch + many)
+
+    def test_both_versions_of_control_groups(self, calibrate, tmp_path):
+        one, two = tmp_path / "memory" / "docker" / "x", tmp_path / "docker" / "x"
+        for folder, usage, prefix in ((one, "memory.usage_in_bytes", "total_"), (two, "memory.current", "")):
+            folder.mkdir(parents=True)
+            (folder / usage).write_text("1000\n")
+            (folder / "memory.stat").write_text(f"cache 900\n{prefix}inactive_file 70\n{prefix}active_file 30\n")
+        for lines in (["5:cpu:/docker/x", "4:memory:/docker/x", "0::/"], ["0::/docker/x"]):
+            assert calibrate.Group(lines, tmp_path).sample() == (1000, 100)
+
+    def test_it_starts_vllm_as_the_role_does(self, calibrate):
+        """What the role always hands over is handed over, and nothing is missing of its environment."""
+        role = yaml.safe_load((TOOLS.parent / "roles" / "vllm" / "vars" / "main.yml").read_text(encoding="utf-8"))
+        wanted = set(re.findall(r"'(--[a-z-]+)'", role["__vllm_arguments"])) - {"--revision"}
+        given = {word for word in calibrate.arguments(pathlib.Path("a"), self.RUN) if word.startswith("--")}
+        assert given == wanted | {"--dtype"}
+        assert set(calibrate.environment(self.RUN, [0, 1])) == set(role["__vllm_base_environment"])
+        assert calibrate.environment(self.RUN, [0, 1, 2])["VLLM_CPU_OMP_THREADS_BIND"] == "0,1"
+        assert calibrate.environment(self.RUN, [0])["VLLM_CPU_OMP_THREADS_BIND"] == "0"
+
+    def test_only_a_whole_run_becomes_the_data_of_tests(self, calibrate, tmp_path, monkeypatch):
+        monkeypatch.setattr(calibrate, "REPO", tmp_path)
+        monkeypatch.setattr(calibrate, "BENCH", tmp_path / "bench")
+        monkeypatch.setattr(calibrate, "MEASURED", tmp_path / "measured.json")
+        runs = calibrate.read(calibrate.SHAPES)["runs"]
+        calibrate.save([{"run": run} for run in runs[1:]])
+        assert (tmp_path / "bench" / "calibrate.json").exists() and not (tmp_path / "measured.json").exists()
+        calibrate.save([{"run": run} for run in runs])
+        assert len(calibrate.read(tmp_path / "measured.json")["runs"]) == len(runs)
+
+    def test_too_little_memory_is_refused_in_words(self, calibrate):
+        with pytest.raises(calibrate.SandboxError, match="may take 1000000000000 MiB, and this machine has [0-9]+ MiB available"):
+            calibrate.need_memory(10 ** 12)
+
+    def test_unknown_models_are_refused(self, calibrate, monkeypatch):
+        monkeypatch.setattr(calibrate.sys, "argv", ["calibrate.py", "gpt2", "gpt3"])
+        with pytest.raises(SystemExit, match="no such model: gpt3; there are gpt2, "):
+            calibrate.main()

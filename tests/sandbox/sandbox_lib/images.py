@@ -184,7 +184,26 @@ def finish_wheels(cache, download, names=None):
 
 # -- images -------------------------------------------------------------------
 
-def _build_local(cache, names, work, download):
+def ensure_built(cache):
+    """The engine with the images that are built here, without a disk of them, for those who run them natively. The caller holds the cache's lock."""
+    names, engine = Names(), Engine(cache)
+    with engine.started():
+        current = engine.label(VLLM, INPUTS) == names.vllm
+    if not current:
+        need_space(cache, 8, "building the images")
+        work, download = cache / "tmp" / "images", start_wheels(cache, names)
+        try:
+            remove_tree(work)
+            work.mkdir(parents=True)
+            _build_images(cache, names, work, download)
+        finally:
+            if download is not None:
+                download.stop()
+            remove_tree(work)
+    return engine
+
+
+def _build_images(cache, names, work, download):
     log = cache / "log" / "images.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
@@ -206,9 +225,14 @@ def _build_local(cache, names, work, download):
         engine.docker("image", "prune", "--force", log=log)
         for image in (VLLM, OLLAMA):
             say(f"images: {image} {engine.size(image) / 1e6:.0f} MB")
+    engine.strip()
+    return engine
+
+
+def _build_local(cache, names, work, download):
+    engine = _build_images(cache, names, work, download)
     with step("container disk: write the images"):
-        engine.strip()
-        disk.write_ext4(engine.data, work / "disk.raw", "container", CONTAINERS_GIB, log)
+        disk.write_ext4(engine.data, work / "disk.raw", "container", CONTAINERS_GIB, cache / "log" / "images.log")
 
 
 def _import_base(engine, inputs, work, log):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from ansible_collections.erni_ki.inference.plugins.module_utils._cpulist import format_cpulist, parse_cpulist
+from ansible_collections.erni_ki.inference.plugins.module_utils._sizing import RUNTIME_MIB
 
 UUID = "GPU-1b2c3d4e-0000-1111-2222-333344445555"
 
@@ -361,7 +362,7 @@ def check_device(engine, facts, values, limit, device):
         assert needed <= memory["free_mib"] + sum(process["memory_mib"] for process in mine) + 64
 
 
-def check_plan(facts, engine, gpu_of_host, values, plan):
+def check_plan(facts, engine, gpu_of_host, values, plan, read=None):
     """Assert every rule on an accepted plan, from the facts and the policy's (complete, typed) values alone."""
     lists = {name: set(parse_cpulist(facts["cpus"][name])) for name in ("online", "usable", "isolated", "offline")}
     usable = (lists["online"] & lists["usable"]) - lists["isolated"] - lists["offline"]
@@ -433,9 +434,12 @@ def check_plan(facts, engine, gpu_of_host, values, plan):
         assert memory["limit_mib"] == memory["swap_limit_mib"] == values["vllm_memory_limit_mib"]
         assert memory["reservation_mib"] == values["vllm_memory_reservation_mib"] <= memory["limit_mib"]
         assert memory["shm_mib"] == values["vllm_shm_mib"] >= 240
-        assert budget["runtime_mib"] == 1638 + max(0, memory["shm_mib"] - 256)
+        assert budget["runtime_mib"] == RUNTIME_MIB + max(0, memory["shm_mib"] - 256)
         assert budget["weights_mib"] == values["vllm_weights_mib"] and budget["kv_cache_mib"] == 1024 * vllm["kv_cache_gib"]
-        assert budget["left_mib"] == memory["limit_mib"] - budget["runtime_mib"] - budget["weights_mib"] - budget["kv_cache_mib"] >= 0
+        # The page cache of the weights' files is reclaimed when a batch needs the room.
+        assert budget["activations_mib"] >= 0 and budget["page_cache_mib"] == max(0, (values["vllm_weights_mib"] if read is None else read)
+                                                                                  - budget["activations_mib"])
+        assert budget["left_mib"] == memory["limit_mib"] - sum(value for name, value in budget.items() if name != "left_mib") >= 0
         assert 1 <= vllm["kv_cache_gib"] <= values["vllm_kv_cache_gib"]
         lowered = vllm["kv_cache_gib"] < values["vllm_kv_cache_gib"]
         assert not (lowered and values["vllm_kv_cache_fixed"])
@@ -524,4 +528,6 @@ def models(draw):
     return {
         "path": "/srv/models/one", "dtype": "bfloat16", "weights_mib": draw(st.sampled_from([None, 1, 300, 943, 2358, 14000])), "kv_bytes_per_token": each,
         "sliding_window": {"window": draw(st.sampled_from([1, 512, 4096])), "layers": 4, "kv_bytes_per_token": part} if part else None,
-        "context_length": context, "default_context_length": draw(st.sampled_from([context, 2048])) if context != 1024 else context}
+        "context_length": context, "default_context_length": draw(st.sampled_from([context, 2048])) if context != 1024 else context,
+        "weights_bytes_read": draw(st.sampled_from([None, 1, 943 << 20, 5000 << 20])), "hidden_size": draw(st.sampled_from([None, 64, 2048])),
+        "intermediate_size": draw(st.sampled_from([None, 8192])), "vocabulary_size": draw(st.sampled_from([2048, 262144]))}

@@ -11,6 +11,7 @@ import pytest
 
 from ansible_collections.erni_ki.inference.plugins.module_utils._plan import decide, render_plan
 from ansible_collections.erni_ki.inference.plugins.module_utils._policy import POLICY, merge
+from ansible_collections.erni_ki.inference.plugins.module_utils._sizing import RUNTIME_MIB as RUNTIME
 from ansible_collections.erni_ki.inference.tests.unit.plugins.plan_strategies import GPU, UUID, adjacent, split, topology
 
 DOCUMENT = topology(split(8))
@@ -54,7 +55,9 @@ def text(found, rule):
 def test_the_document_on_split_numbering():
     found = plan(isolation="exclusive")
     assert found.pop("notes") == [
-        {"rule": "weights-unknown", "text": "The size of vLLM's model is not known: 410 MiB are left for it. Set vllm_weights_mib to have that checked."},
+        {"rule": "weights-unknown", "text":
+            f"The size of vLLM's model is not known: {2048 - RUNTIME} MiB are left for it and for the page cache of its files. Set vllm_weights_mib to have that"
+            " checked."},
         {"rule": "block-size", "text": "Block size 16 became 32: vLLM 0.32.0 does not take 16 on a CPU."},
         {"rule": "model-unknown", "text": (
             "The size of Ollama's model is not known, 2691 MiB of Quadro P2200 are left for it; its KV cache is reckoned at 147456 bytes per token, which"
@@ -73,7 +76,8 @@ def test_the_document_on_split_numbering():
             "memory": {"limit_mib": 6144, "swap_limit_mib": 6144, "reservation_mib": 2048, "shm_mib": 256},
             "kv_cache_gib": 4,
             "engine": {"version": "0.32.0", "max_num_batched_tokens": 1024, "max_num_seqs": 64, "block_size": 32, "max_model_len": 0},
-            "budget": {"runtime_mib": 1638, "weights_mib": 0, "kv_cache_mib": 4096, "left_mib": 410},
+            "budget": {
+                "runtime_mib": RUNTIME, "weights_mib": 0, "kv_cache_mib": 4096, "activations_mib": 0, "page_cache_mib": 0, "left_mib": 2048 - RUNTIME},
             "device": {"kind": "none", "runtime": "runc"}},
         "ollama": {
             "container": "ollama", "slice": "erniki-ollama.slice", "policy": "reserved", "cores": [7], "cpuset": "7,15", "cpuset_mems": "0", "threads": 1,
@@ -365,7 +369,7 @@ def with_model(model, **policy):
 
 def test_measured_weights_replace_unknown_ones():
     found = with_model(QWEN)["plan"]
-    assert found["vllm"]["budget"]["weights_mib"] == 943 and found["vllm"]["kv_cache_gib"] == 3
+    assert found["vllm"]["budget"]["weights_mib"] == 943 and found["vllm"]["kv_cache_gib"] == 2
     assert rules(found)[:3] == ["fenced", "weights-measured", "kv-lowered"] and "weights-unknown" not in rules(found)
     assert text(found, "weights-measured") == (
         "vLLM's weights are 943 MiB in bfloat16, as the files in /srv/models/qwen tell; vllm_weights_mib would override that.")
@@ -395,31 +399,32 @@ def test_a_context_beyond_the_models_own():
 
 
 def test_a_context_that_does_not_fit_into_the_cache():
-    # 2149 MiB are left beside runtime and weights, so the cache is 2 GiB, half of what 131072 tokens take.
-    result = with_model(LLAMA)
+    # The cache is 2 GiB, half of what 131072 tokens take.
+    limit = RUNTIME + 2 * 2358 + 2048
+    result = with_model(LLAMA, vllm_memory_limit_mib=limit)
     found = result["violations"][0]
     assert (len(result["violations"]), found["rule"], found["asked"], found["nearest"]) == (1, "kv-holds-context", 0, {"vllm_max_model_len": 65536})
     assert found["message"] == (
         "vLLM does not start when one sequence of the longest context, 131072 tokens by itself, does not fit into its KV cache: at 32768 bytes for each it"
         " needs 4096 MiB, and the cache has 2048. A cache of 4 GiB would hold it.")
-    assert with_model(LLAMA, vllm_max_model_len=65536)["plan"]["vllm"]["engine"]["max_model_len"] == 65536
-    assert with_model(LLAMA, vllm_max_model_len=65537)["violations"][0]["nearest"] == {"vllm_max_model_len": 65536}
-    assert with_model(LLAMA, vllm_memory_limit_mib=8192)["plan"]["vllm"]["kv_cache_gib"] == 4
+    assert with_model(LLAMA, vllm_memory_limit_mib=limit, vllm_max_model_len=65536)["plan"]["vllm"]["engine"]["max_model_len"] == 65536
+    assert with_model(LLAMA, vllm_memory_limit_mib=limit, vllm_max_model_len=65537)["violations"][0]["nearest"] == {"vllm_max_model_len": 65536}
+    assert with_model(LLAMA, vllm_memory_limit_mib=limit + 2048)["plan"]["vllm"]["kv_cache_gib"] == 4
     # Too long for the model and for the cache: the nearest is one that is neither.
-    assert with_model(LLAMA, vllm_max_model_len=1 << 20)["violations"][0]["nearest"] == {"vllm_max_model_len": 65536}
+    assert with_model(LLAMA, vllm_memory_limit_mib=limit, vllm_max_model_len=1 << 20)["violations"][0]["nearest"] == {"vllm_max_model_len": 65536}
 
 
 def test_a_window_keeps_a_long_context_small():
     window = {"window": 4096, "layers": 32, "kv_bytes_per_token": 131072}
     long = {**QWEN, "kv_bytes_per_token": 131072, "context_length": 131072, "default_context_length": 131072}
     assert with_model({**long, "sliding_window": window})["plan"]
-    assert with_model(long)["violations"][0]["nearest"] == {"vllm_max_model_len": 24576}
+    assert with_model(long)["violations"][0]["nearest"] == {"vllm_max_model_len": 16384}
 
 
 def test_blocks_of_the_cache_that_are_too_large():
     result = with_model({**QWEN, "kv_bytes_per_token": 393216}, vllm_block_size=65536)
-    assert result["violations"][0]["nearest"] == {"vllm_block_size": 16, "vllm_max_model_len": 8192}
-    assert with_model({**QWEN, "kv_bytes_per_token": 393216}, vllm_block_size=16, vllm_max_model_len=8192)["plan"]
+    assert result["violations"][0]["nearest"] == {"vllm_block_size": 16, "vllm_max_model_len": 5440}
+    assert with_model({**QWEN, "kv_bytes_per_token": 393216}, vllm_block_size=16, vllm_max_model_len=5440)["plan"]
 
 
 @pytest.mark.parametrize("model, problem", [
@@ -436,19 +441,21 @@ def test_a_model_that_cannot_be(model, problem):
 
 
 def test_the_cache_is_lowered_when_the_weights_need_the_room():
+    # While they are read they are in memory twice, the second time as the page cache of their files.
     found = plan(vllm_weights_mib=1000)
-    assert found["vllm"]["kv_cache_gib"] == 3 and found["vllm"]["budget"] == {"runtime_mib": 1638, "weights_mib": 1000, "kv_cache_mib": 3072, "left_mib": 434}
+    assert found["vllm"]["kv_cache_gib"] == 2 and found["vllm"]["budget"] == {
+        "runtime_mib": RUNTIME, "weights_mib": 1000, "kv_cache_mib": 2048, "activations_mib": 0, "page_cache_mib": 1000, "left_mib": 2096 - RUNTIME}
     assert text(found, "kv-lowered") == (
-        "vLLM's KV cache is lowered from 4 to 3 GiB: runtime 1638 + weights 1000 + KV cache 4096 = 6734 MiB, its memory limit is 6144 MiB.")
-    assert "434 MiB are left for it" in text(found, "page-cache")
-    assert "page-cache" not in rules(plan(vllm_weights_mib=200))
+        f"vLLM's KV cache is lowered from 4 to 2 GiB: runtime {RUNTIME} + weights 1000 + page cache 1000 + KV cache 4096 = {RUNTIME + 6096} MiB, its memory"
+        " limit is 6144 MiB.")
+    assert "kv-lowered" not in rules(plan(vllm_weights_mib=(2048 - RUNTIME) // 2))
 
 
 def test_the_cache_over_the_limit():
     assert plan(vllm_kv_cache_gib=8)["vllm"]["kv_cache_gib"] == 4
     found = refuse(vllm_kv_cache_gib=8, vllm_kv_cache_fixed=True)["kv-fits-limit"]
     assert found["nearest"] == {"vllm_kv_cache_gib": 4} and found["asked"] == 8 and found["found"] == "at most 4 GiB fit"
-    assert "runtime 1638 + weights unknown + KV cache 8192 = 9830 MiB, its memory limit is 6144 MiB" in found["message"]
+    assert f"runtime {RUNTIME} + weights unknown + KV cache 8192 = {RUNTIME + 8192} MiB, its memory limit is 6144 MiB" in found["message"]
 
 
 def test_limits_over_the_memory():

@@ -11,6 +11,7 @@ import json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ansible_collections.erni_ki.inference.plugins.module_utils import _sizing as sizing
 from ansible_collections.erni_ki.inference.plugins.module_utils._cpulist import parse_cpulist
 from ansible_collections.erni_ki.inference.plugins.module_utils._plan import decide, render_plan
 from ansible_collections.erni_ki.inference.plugins.module_utils._policy import merge, read_policy
@@ -36,10 +37,18 @@ def well_formed(result):
 def accepted(facts, engine, gpu, policy, result, model=None):
     values, violations = read_policy(policy)
     assert not violations
+    read = None
     if model and result["plan"]["vllm"]:
         check_model(model, values, result["plan"])
+        read = read_mib(values, model)
         values["vllm_weights_mib"] = values["vllm_weights_mib"] or model["weights_mib"] or 0
-    check_plan(facts, engine, gpu, values, result["plan"])
+    check_plan(facts, engine, gpu, values, result["plan"], read)
+
+
+def read_mib(values, model):
+    """What is read of the files of weights that were measured; None where nobody knows better than that it is as much as they take."""
+    known = model and model["weights_mib"] and model["weights_bytes_read"] and not values["vllm_weights_mib"]
+    return -(-model["weights_bytes_read"] >> 20) if known else None
 
 
 def check_model(model, values, plan):
@@ -70,8 +79,10 @@ def check_helpless(facts, gpu, policy, violation, model=None):
         cache = 1024 * (values["ollama_kv_bytes_per_token"] or 147456) >> 20
         assert values["ollama_model_mib"] + 1853 + 256 + cache > memory + facts["memory"]["total_mib"] - others
         return
-    weights = values["vllm_weights_mib"] or (model or {}).get("weights_mib") or 0
-    vllm = 1638 + max(0, values["vllm_shm_mib"] - 256) + weights + 1024
+    weights, read = values["vllm_weights_mib"] or (model or {}).get("weights_mib") or 0, read_mib(values, model)
+    widths = [model[f"{name}_size"] for name in ("hidden", "intermediate", "vocabulary")] if model else []
+    vllm = 1024 + sizing.base_of(sizing.Load(
+        values["vllm_shm_mib"], weights, weights if read is None else read, values["vllm_max_num_batched_tokens"], values["vllm_max_num_seqs"], *widths)).total
     if violation["rule"] == "host-memory":
         needed = (vllm if "vllm" in values["services"] else 0) + (256 if "ollama" in values["services"] else 0) + 128
         assert needed > facts["memory"]["total_mib"]

@@ -8,6 +8,7 @@ import pytest
 
 from ansible_collections.erni_ki.inference.plugins.module_utils import _plan_table
 from ansible_collections.erni_ki.inference.plugins.module_utils._plan import decide
+from ansible_collections.erni_ki.inference.plugins.module_utils._sizing import RUNTIME_MIB
 from ansible_collections.erni_ki.inference.tests.unit.plugins.plan_strategies import GPU, adjacent, gpu, gpu_facts, split, topology
 
 
@@ -30,8 +31,8 @@ def test_a_plan():
         "VRAM: 5120 MiB: overhead 1853, model unknown, KV cache 576 (4096 tokens, f16), 2691 MiB left",
         "",
         "What was adjusted, and what to know:",
-        "  - weights-unknown: The size of vLLM's model is not known: 410 MiB are left for it. Set vllm_weights_mib to",
-        "    have that checked.",
+        f"  - weights-unknown: The size of vLLM's model is not known: {2048 - RUNTIME_MIB} MiB are left for it and for the page cache of",
+        "    its files. Set vllm_weights_mib to have that checked.",
         "  - block-size: Block size 16 became 32: vLLM 0.32.0 does not take 16 on a CPU.",
         "  - model-unknown: The size of Ollama's model is not known, 2691 MiB of Quadro P2200 are left for it; its KV",
         "    cache is reckoned at 147456 bytes per token, which few models of its kind exceed. Set ollama_model_mib and",

@@ -8,12 +8,19 @@ import pytest
 
 from ansible_collections.erni_ki.inference.plugins.module_utils import _sizing as sizing
 
+# What it takes is measured anew with each version of vLLM; the rules stay.
+RUNTIME = sizing.RUNTIME_MIB
+# vLLM with the smallest KV cache, and with one of 4 GiB.
+LEAST, WHOLE = RUNTIME + 1024, RUNTIME + 4096
+# What a KV cache of 4 GiB leaves in the limit, and one of 1 GiB.
+ROOM, MOST = 6144 - WHOLE, 6144 - LEAST
 ASK = sizing.Ask(
-    total=32000, reserve=1024, limit=6144, reservation=2048, shm=256, weights=0, kv_gib=4, kv_fixed=False, ollama_limit=4096, ollama_reservation=1024)
+    total=32000, reserve=1024, limit=6144, reservation=2048, base=sizing.Base(RUNTIME, 0, 0, 0), kv_gib=4, kv_fixed=False, ollama_limit=4096,
+    ollama_reservation=1024)
 
 
-def size(**changes):
-    return sizing.size(ASK._replace(**changes))
+def size(weights=0, **changes):
+    return sizing.size(ASK._replace(**{"base": ASK.base._replace(weights=weights), **changes}))
 
 
 def fixes(refused):
@@ -22,17 +29,17 @@ def fixes(refused):
 
 def test_the_document_fits_as_it_is():
     sizes, refused, notes = size()
-    assert sizes == (6144, 2048, 4, 1638, 4096, 1024, 1024) and not refused and not notes
+    assert sizes == (6144, 2048, 4, ASK.base, 4096, 1024, 1024) and not refused and not notes
 
 
-@pytest.mark.parametrize("shm, runtime", [(240, 1638), (256, 1638), (257, 1639), (1024, 2406)])
-def test_shm_beyond_what_was_measured_counts(shm, runtime):
-    assert sizing.runtime_mib(shm) == runtime
+@pytest.mark.parametrize("shm, more", [(240, 0), (256, 0), (257, 1), (1024, 768)])
+def test_shm_beyond_what_was_measured_counts(shm, more):
+    assert sizing.runtime_mib(shm) == RUNTIME + more
 
 
 @pytest.mark.parametrize("changes, kv", [
-    ({}, 4), ({"kv_gib": 5}, 4), ({"weights": 410}, 4), ({"weights": 411}, 3), ({"weights": 3482}, 1), ({"shm": 667}, 3), ({"limit": 2662}, 1),
-    ({"kv_gib": 1}, 1),
+    ({}, 4), ({"kv_gib": 5}, 4), ({"weights": ROOM}, 4), ({"weights": ROOM + 1}, 3), ({"weights": MOST}, 1), ({"limit": LEAST, "reservation": 1024}, 1),
+    ({"kv_gib": 1}, 1), ({"base": sizing.Base(RUNTIME, 100, 1, ROOM - 101)}, 4), ({"base": sizing.Base(RUNTIME, 100, 1, ROOM - 100)}, 3),
 ])
 def test_the_cache_is_lowered_to_what_fits(changes, kv):
     sizes, refused, notes = size(**changes)
@@ -42,13 +49,13 @@ def test_the_cache_is_lowered_to_what_fits(changes, kv):
 
 @pytest.mark.parametrize("changes, rule, fix", [
     ({"kv_gib": 5, "kv_fixed": True}, "kv-fits-limit", {"vllm_kv_cache_gib": 4}),
-    ({"weights": 411, "kv_fixed": True}, "kv-fits-limit", {"vllm_kv_cache_gib": 3}),
+    ({"weights": ROOM + 1, "kv_fixed": True}, "kv-fits-limit", {"vllm_kv_cache_gib": 3}),
     # Not even 1 GiB fits.
-    ({"limit": 2661, "reservation": 512}, "vllm-memory-limit", {"vllm_memory_limit_mib": 2662}),
-    ({"weights": 3483}, "vllm-memory-limit", {"vllm_memory_limit_mib": 6145}),
+    ({"limit": LEAST - 1, "reservation": 512}, "vllm-memory-limit", {"vllm_memory_limit_mib": LEAST}),
+    ({"weights": MOST + 1}, "vllm-memory-limit", {"vllm_memory_limit_mib": 6145}),
     # A fixed cache is kept where the host has the memory.
-    ({"limit": 2048, "kv_fixed": True}, "vllm-memory-limit", {"vllm_memory_limit_mib": 5734}),
-    ({"limit": 2048, "kv_fixed": True, "total": 10000}, "vllm-memory-limit", {"vllm_memory_limit_mib": 2662, "vllm_kv_cache_gib": 1}),
+    ({"limit": 2048, "kv_fixed": True}, "vllm-memory-limit", {"vllm_memory_limit_mib": WHOLE}),
+    ({"limit": 2048, "kv_fixed": True, "total": WHOLE + 5119}, "vllm-memory-limit", {"vllm_memory_limit_mib": LEAST, "vllm_kv_cache_gib": 1}),
     ({"reservation": 6145}, "reservation-fits-limit", {"vllm_memory_reservation_mib": 6144}),
     ({"ollama_reservation": 4097}, "reservation-fits-limit", {"ollama_memory_reservation_mib": 4096}),
 ])
@@ -61,7 +68,7 @@ def test_refused_with_what_fits(changes, rule, fix):
 
 def test_a_reservation_is_judged_by_the_limit_as_raised():
     _sizes, refused, _notes = size(limit=1024)
-    assert fixes(refused) == {"vllm-memory-limit": {"vllm_memory_limit_mib": 2662}}
+    assert fixes(refused) == {"vllm-memory-limit": {"vllm_memory_limit_mib": LEAST}}
 
 
 @pytest.mark.parametrize("changes, fix", [
@@ -70,16 +77,18 @@ def test_a_reservation_is_judged_by_the_limit_as_raised():
     ({"total": 8192}, {"ollama_memory_limit_mib": 1024}),
     # Then vLLM's, whose cache is lowered.
     ({"total": 8191}, {"ollama_memory_limit_mib": 1024, "vllm_memory_limit_mib": 6143}),
-    ({"total": 4710}, {"ollama_memory_limit_mib": 1024, "vllm_memory_limit_mib": 2662}),
+    ({"total": LEAST + 2048}, {"ollama_memory_limit_mib": 1024, "vllm_memory_limit_mib": LEAST}),
     # Then Ollama's last, then the system's share.
-    ({"total": 4709}, {"ollama_memory_limit_mib": 256, "vllm_memory_limit_mib": 3429, "ollama_memory_reservation_mib": 256}),
-    ({"total": 3942}, {"ollama_memory_limit_mib": 256, "vllm_memory_limit_mib": 2662, "ollama_memory_reservation_mib": 256}),
-    ({"total": 3941}, {"ollama_memory_limit_mib": 256, "vllm_memory_limit_mib": 2662, "ollama_memory_reservation_mib": 256, "system_reserve_mib": 1023}),
-    ({"total": 3046}, {"ollama_memory_limit_mib": 256, "vllm_memory_limit_mib": 2662, "ollama_memory_reservation_mib": 256, "system_reserve_mib": 128}),
+    ({"total": LEAST + 2047}, {"ollama_memory_limit_mib": 256, "vllm_memory_limit_mib": LEAST + 767, "ollama_memory_reservation_mib": 256}),
+    ({"total": LEAST + 1280}, {"ollama_memory_limit_mib": 256, "vllm_memory_limit_mib": LEAST, "ollama_memory_reservation_mib": 256}),
+    ({"total": LEAST + 1279}, {
+        "ollama_memory_limit_mib": 256, "vllm_memory_limit_mib": LEAST, "ollama_memory_reservation_mib": 256, "system_reserve_mib": 1023}),
+    ({"total": LEAST + 384}, {
+        "ollama_memory_limit_mib": 256, "vllm_memory_limit_mib": LEAST, "ollama_memory_reservation_mib": 256, "system_reserve_mib": 128}),
     # A fixed cache is kept as long as possible.
-    ({"total": 7014, "kv_fixed": True}, {"ollama_memory_limit_mib": 256, "vllm_memory_limit_mib": 5734, "ollama_memory_reservation_mib": 256}),
-    ({"total": 6000, "kv_fixed": True}, {
-        "ollama_memory_limit_mib": 256, "vllm_memory_limit_mib": 4720, "ollama_memory_reservation_mib": 256, "vllm_kv_cache_gib": 3}),
+    ({"total": WHOLE + 1280, "kv_fixed": True}, {"ollama_memory_limit_mib": 256, "vllm_memory_limit_mib": WHOLE, "ollama_memory_reservation_mib": 256}),
+    ({"total": WHOLE + 1279, "kv_fixed": True}, {
+        "ollama_memory_limit_mib": 256, "vllm_memory_limit_mib": WHOLE - 1, "ollama_memory_reservation_mib": 256, "vllm_kv_cache_gib": 3}),
     ({"total": 4000, "reserve": 3000, "limit": None, "kv_fixed": True}, {"ollama_memory_limit_mib": 1000, "ollama_memory_reservation_mib": 1000}),
     ({"total": 4000, "ollama_limit": None}, {"vllm_memory_limit_mib": 2976}),
 ])
@@ -90,22 +99,22 @@ def test_shared_out_when_the_host_is_short(changes, fix):
 
 
 def test_too_little_for_anything():
-    sizes, refused, _notes = size(total=3045)
-    assert fixes(refused) == {"host-memory": {}} and "3045 MiB, and the least that works is 3046 MiB" in refused[0].message
+    sizes, refused, _notes = size(total=LEAST + 383)
+    assert fixes(refused) == {"host-memory": {}} and f"{LEAST + 383} MiB, and the least that works is {LEAST + 384} MiB" in refused[0].message
     assert sizes.limit == 6144
     assert "least that works is 384 MiB (Ollama 256 MiB, system 128 MiB)" in size(total=300, limit=None)[1][0].message
 
 
 def test_a_limit_that_was_raised_too_far_is_not_said_to_have_been_asked_for():
     sizes, refused, _notes = size(total=6500, limit=1024, reservation=512)
-    assert fixes(refused) == {"vllm-memory-limit": {"vllm_memory_limit_mib": 2662, "ollama_memory_limit_mib": 2814}}
+    assert fixes(refused) == {"vllm-memory-limit": {"vllm_memory_limit_mib": LEAST, "ollama_memory_limit_mib": 5476 - LEAST}}
     assert sizes.limit + sizes.ollama_limit + sizes.reserve == 6500
 
 
 def test_nobody_is_given_what_the_host_does_not_have():
     """Whatever is asked for, the sizes after the fixes fit, unless nothing does."""
     for total in range(600, 14000, 371):
-        for limit in (None, 600, 2662, 6144, 20000):
+        for limit in (None, 600, LEAST, 6144, 20000):
             for ollama_limit in (None, 256, 4096, 20000):
                 for kv, fixed in ((1, False), (4, True), (9, True), (9, False)):
                     for weights in (0, 1500):
@@ -114,8 +123,8 @@ def test_nobody_is_given_what_the_host_does_not_have():
                         sizes, refused, _notes = size(
                             total=total, limit=limit, ollama_limit=ollama_limit, kv_gib=kv, kv_fixed=fixed, weights=weights, reservation=600)
                         if "host-memory" in fixes(refused):
-                            assert total < (1638 + weights + 1024 if limit else 0) + (256 if ollama_limit else 0) + 128
+                            assert total < (LEAST + weights if limit else 0) + (256 if ollama_limit else 0) + 128
                             continue
                         assert sizes.limit + sizes.ollama_limit + sizes.reserve <= total
                         if limit:
-                            assert sizes.runtime + weights + 1024 * sizes.kv_gib <= sizes.limit and sizes.kv_gib >= 1
+                            assert sizes.base.total + 1024 * sizes.kv_gib <= sizes.limit and sizes.kv_gib >= 1
