@@ -55,8 +55,9 @@ def run(scenario, checks):
     RESULTS.mkdir(parents=True, exist_ok=True)
     report = RESULTS / f"molecule-{scenario}.xml"
     tests = 0
-    for old in RESULTS.glob(f"{report.stem}*.xml"):
-        old.unlink()
+    # Not those of a scenario whose name only begins alike.
+    for old in [report, *RESULTS.glob(f"{report.stem}-[0-9]*.xml")]:
+        old.unlink(missing_ok=True)
     env = environment(
         # Molecule frames its output; narrower than this it breaks Ansible's lines.
         COLUMNS="160",

@@ -356,6 +356,21 @@ def test_a_scenario_may_verify_twice(tool, tmp_path):
     assert sorted(path.name for path in tmp_path.glob("molecule-*.xml")) == ["molecule-default-2.xml", "molecule-default-3.xml"]
 
 
+def test_old_reports_of_a_scenario_do_not_count_and_others_stay(tool, tmp_path, monkeypatch):
+    run_molecule = tool("run_molecule")
+    for name in ("RESULTS", "LOGS", "CACHE"):
+        monkeypatch.setattr(run_molecule, name, tmp_path)
+    noted, start = [], subprocess.Popen
+    monkeypatch.setattr(run_molecule, "record", lambda *unused, **figures: noted.append(figures["tests"]))
+    monkeypatch.setattr(run_molecule.subprocess, "Popen", lambda command, **more: start(["true"], **dict(more, cwd=tmp_path)))
+    for name in ("gpu", "gpu-2", "gpu-mig", "gpu-mig-2"):
+        junit(tmp_path / f"molecule-{name}.xml", a=None)
+    found = []
+    run_molecule.run("gpu", type("Checks", (), {"add": lambda self, *words: found.append(words[-1])})())
+    assert noted == [0] and found == ["Molecule ran no test of the verifier"]
+    assert sorted(path.name for path in tmp_path.glob("*.xml")) == ["molecule-gpu-mig-2.xml", "molecule-gpu-mig.xml"]
+
+
 def test_playbook_figures(tool, monkeypatch, capfd):
     run_playbook = tool("run_playbook")
     monkeypatch.setattr(run_playbook.signal, "signal", lambda *unused: None)

@@ -2,7 +2,7 @@
 # Copyright (c) 2026, the erni_ki.inference team
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What came back by itself after a reboot, read without the collection's own modules.
+"""What came back by itself after a reboot: read without the collection's own modules, and then by its proof.
 
 vLLM takes 4 to 20 minutes to start on an emulated machine: its first start is waited for by the play, the second one only by the slow tests.
 """

@@ -5,7 +5,11 @@
 """The removal."""
 from __future__ import annotations
 
+import pytest
 
+
+# Ten minutes on a slow machine: packages go, twice it is looked for what is left.
+@pytest.mark.slow
 def test_uninstall_removes_what_was_made_and_nothing_else(play, host, sh):
     run = play("uninstall")
     assert run.code == 0, run.text

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from machine import asking
+from machine import asking, container_group
 
 # One wrong, and what must be found for it: the codes of all findings of the service, and words of the first's evidence or cause.
 WRONG = {
@@ -118,7 +118,7 @@ def test_an_oom_kill_in_a_service_that_runs(twin, diagnose, look):
 
 def test_a_service_at_its_limit(twin, diagnose, look):
     twin(memory="--memory 512m", swap="--memory-swap 512m", reservation="", root="--read-only --tmpfs /tmp:size=1g")
-    group = twin.sh("echo /sys/fs/cgroup$(cut -d: -f3 /proc/$(docker inspect --format '{{.State.Pid}}' ollama)/cgroup)")
+    group = container_group(twin.sh, "ollama")
     # Files in a tmpfs are memory that cannot be given back where there is no swap.
     twin.sh(f"room=$(( $(cat {group}/memory.max) - $(cat {group}/memory.current) + $(sed -n 's/^inactive_file //p' {group}/memory.stat) ))"
             "; docker exec ollama sh -c \"echo 1000 > /proc/self/oom_score_adj;"
@@ -131,7 +131,7 @@ def test_swap(twin, diagnose, look):
     twin.sh("fallocate -l 256M /swap && chmod 600 /swap && mkswap -q /swap && swapon /swap")
     try:
         twin(swap="--memory-swap 6144m")
-        group = twin.sh("echo /sys/fs/cgroup$(cut -d: -f3 /proc/$(docker inspect --format '{{.State.Pid}}' ollama)/cgroup)")
+        group = container_group(twin.sh, "ollama")
         twin.sh(f"echo 8M > {group}/memory.reclaim || true; [ $(cat {group}/memory.swap.current) -gt 0 ]")
         assert look.find(diagnose(timeout=20), "swap_in_use")["severity"] == "warning"
     finally:

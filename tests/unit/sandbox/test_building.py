@@ -10,7 +10,7 @@ import pathlib
 import subprocess
 
 import pytest
-from sandbox_lib import common, debian, disk, emulator, engine, host, images
+from sandbox_lib import common, debian, disk, emulator, engine, host, images, model
 from sandbox_lib.common import SandboxError
 
 MIRRORS = """\
@@ -317,3 +317,27 @@ def test_trim_takes_what_nobody_imports_and_no_more(finish):
 def test_vllm_finds_its_version_under_its_own_name(finish):
     finish.name_vllm()
     assert (finish.PACKAGES / "vllm-0.32.0+cpu.dist-info" / "METADATA").read_text() == "Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n"
+
+
+def test_the_engine_reads_what_the_image_knows_of_the_models_class(finish, tmp_path, monkeypatch):
+    finish.CACHE = str(tmp_path / "cache")
+    kept = tmp_path / "cache" / "modelinfos" / "llama.json"
+    monkeypatch.setattr(finish.subprocess, "run", lambda *unused, **more: None)
+    with pytest.raises(SystemExit, match="elsewhere"):
+        finish.remember_model_class()
+    asked = []
+
+    def find_out(command, env, **unused):
+        asked.append((command[-1], env["VLLM_CACHE_ROOT"]))
+        kept.parent.mkdir(parents=True)
+        kept.touch(mode=0o600)
+
+    monkeypatch.setattr(finish.subprocess, "run", find_out)
+    finish.remember_model_class()
+    assert kept.stat().st_mode & 0o777 == 0o644
+    [(look, cache)] = asked
+    assert cache == finish.CACHE and all(repr(name) in look for name in model.config(320)["architectures"])
+
+
+def test_the_engine_looks_where_the_image_keeps_it(finish):
+    assert f"VLLM_CACHE_ROOT={finish.CACHE}\n" in (common.SANDBOX / "images" / "vllm-cpu" / "Dockerfile").read_text(encoding="utf-8")

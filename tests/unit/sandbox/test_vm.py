@@ -101,7 +101,7 @@ def fixture_machine(tmp_path):
 def test_command_line(machine):
     command = [str(word) for word in machine.command(["qemu"], "tcg")]
     assert command[0] == "qemu"
-    assert command[command.index("-accel") + 1] == "tcg,thread=multi,tb-size=1024" and command[command.index("-cpu") + 1] == vm.EMULATED_CPU
+    assert command[command.index("-accel") + 1] == "tcg,thread=multi,tb-size=1024" and command[command.index("-cpu") + 1] == "max"
     assert command[command.index("-smp") + 1] == "16,sockets=1,cores=8,threads=2"
     # One way in, from this machine only.
     assert command[command.index("-netdev") + 1] == "user,id=net0,hostfwd=tcp:127.0.0.1:40022-:22"

@@ -86,8 +86,12 @@ def remember_model_class():
     """A quarter of a start under emulation is that process's imports."""
     look = f"from vllm.model_executor.models.registry import ModelRegistry; ModelRegistry.models[{ARCHITECTURE!r}].inspect_model_cls()"
     subprocess.run([str(ROOT / "bin" / "python"), "-c", look], check=True, env={**os.environ, "VLLM_CACHE_ROOT": CACHE, "VLLM_NO_USAGE_STATS": "1"})
-    if not list(pathlib.Path(CACHE, "modelinfos").glob("*.json")):
+    kept = list(pathlib.Path(CACHE, "modelinfos").glob("*.json"))
+    if not kept:
         raise SystemExit(f"vLLM has left nothing in {CACHE}/modelinfos: it keeps what it learns of a class elsewhere now.")
+    # The engine does not run as the root that wrote them.
+    for path in kept:
+        path.chmod(0o644)
 
 
 def main():
