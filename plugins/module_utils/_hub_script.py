@@ -98,7 +98,7 @@ def classify(error, name=None):
         kind = "disk"
     elif isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         kind = "permission"
-    elif isinstance(error, OSError) and error.errno is None:
+    elif name is not None and isinstance(error, OSError) and error.errno is None:
         # The library's own: an answer that ended before its end, after all its attempts.
         kind = "size"
     elif isinstance(error, ImportError):

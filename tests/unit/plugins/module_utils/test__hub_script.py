@@ -75,7 +75,8 @@ def error_of(*names, status=None, text="", base=Exception):
     (error_of("RemoteProtocolError", "ProtocolError", "TransportError", text="peer closed connection"), "network"),
     (OSError(errno.ENOSPC, "No space left on device"), "disk"),
     (OSError(errno.EACCES, "Permission denied"), "permission"),
-    (OSError("Consistency check failed"), "size"),
+    # What requests raises, which older versions of the library use.
+    (error_of("JSONDecodeError", "RequestException", "ValueError", base=ValueError), "not_a_hub"),
     (ImportError("no huggingface_hub"), "library"),
     (json.JSONDecodeError("x", "y", 0), "not_a_hub"),
     (KeyError("sha"), "not_a_hub"),
@@ -88,6 +89,7 @@ def test_classify(error, kind):
 def test_classify_of_a_file():
     found = _hub_script.classify(error_of("HfHubHTTPError", status=404), "a.json").answer
     assert found["problem"] == "entry" and found["file"] == "a.json" and found["status"] == 404
+    assert _hub_script.classify(OSError("Consistency check failed"), "a.json").answer["problem"] == "size"
     assert _hub_script.classify(ValueError("too large"), "a.json").answer["problem"] == "unexpected"
 
 
