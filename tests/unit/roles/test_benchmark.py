@@ -44,7 +44,9 @@ class Page(html.parser.HTMLParser):
             self.words.append(" ".join(data.split()))
 
 
-CASES = {"good": result(left_out=(2,)), "fenced": result(isolation="fenced"), "one": result(services=("vllm",), repeats=1), "nothing": result(left_out=range(18))}
+CASES = {
+    "good": result(left_out=(2,)), "fenced": result(isolation="fenced"), "one": result(services=("vllm",), repeats=1), "nothing": result(left_out=range(18)),
+}
 
 
 @pytest.fixture(name="pages", scope="module")

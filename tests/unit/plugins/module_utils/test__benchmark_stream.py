@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.erni_ki.inference.plugins.module_utils import _benchmark_stream as stream
 from ansible_collections.erni_ki.inference.plugins.module_utils._check_api import Api
 from ansible_collections.erni_ki.inference.tests.unit.plugins.streaming_services import KEY, Streams
+from ansible_collections.erni_ki.inference.tests.unit.standin import harness
 
 SERVICES = ("vllm", "ollama")
 
@@ -163,3 +164,14 @@ def test_one_that_was_stopped_before_it_began(driver):
     one = driver("vllm")
     one.stop()
     assert one.ask() is None
+
+
+def test_ollama_as_it_was_recorded(tmp_path):
+    """The stand-in answers byte for byte as a real server did."""
+    with harness.running(tmp_path, STANDIN_MS_PER_TOKEN="5") as server:
+        assert server.call("POST", "/api/pull", {"model": "llama3.2:1b", "stream": False})[0] == 200
+        api = Api("ollama", server.url, 60)
+        one = stream.Driver(api, stream.find_model(api), 12, 1000000).ask()
+        assert one.tokens == 12 and len(one.pieces) == 12 and min(one.gaps()) >= 0 and one.decoding()[0] == 11
+        with pytest.raises(stream.BenchmarkError, match="HTTP 404: model 'none' not found"):
+            stream.Driver(api, "none", 12, 1000000).ask()
