@@ -248,6 +248,8 @@ def table(entries):
 
 def tables():
     """Return what stands in docs/models.md between <!-- table: memory --> and <!-- end of table -->, from the figures of the whole run that is kept."""
+    if not MEASURED.exists():
+        return {"memory": "Nothing was measured yet; `make calibrate` does it.\n"}
     found = read(MEASURED)
     made = table(found["runs"])
     return {"memory": f"{made}\nMiB, measured on {found['date']} with {found['image']} on {describe(found['machine'])}.\n"}

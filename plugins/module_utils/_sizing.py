@@ -89,13 +89,16 @@ def runtime_mib(shm):
 
 
 def activations_mib(load):
-    """Return what the largest batch takes while it is worked on; 0 where the model's widths are not known."""
-    if None in (load.hidden, load.inside, load.words):
-        return 0
+    """Return what the largest batch takes while it is worked on.
+
+    Not measured yet, so 0: the page cache of the weights' files, which the kernel gives up once vLLM serves, has to hold it.
+    """
+    del load
     return 0
 
 
 def base_of(load):
+    """Return what vLLM takes for this load beside its KV cache."""
     activations = activations_mib(load)
     return Base(runtime_mib(load.shm), load.weights, activations, max(0, load.read - activations))
 

@@ -479,6 +479,18 @@ class TestCalibrate:
         calibrate.save([{"run": run} for run in runs])
         assert len(calibrate.read(tmp_path / "measured.json")["runs"]) == len(runs)
 
+    def test_the_table(self, calibrate, tmp_path, monkeypatch):
+        monkeypatch.setattr(calibrate, "MEASURED", tmp_path / "measured.json")
+        assert calibrate.tables() == {"memory": "Nothing was measured yet; `make calibrate` does it.\n"}
+        size = {"dtype": "bfloat16", "weights_mib": 100, "weights_bytes_read": 200 << 20, "hidden_size": 8, "intermediate_size": 32, "vocabulary_size": 64}
+        total = calibrate.predict(size, self.RUN)["total"]
+        found = {"machine": {"cpus": 2, "cpu_model": "X", "memory_gib": 24, "cgroup": 1}, "image": "i", "date": "2026-11-27", "runs": [
+            {"run": self.RUN, "size": size, "measured": {"start": total, "serve": 1, "need": total}}]}
+        (tmp_path / "measured.json").write_text(json.dumps(found))
+        lines = calibrate.tables()["memory"].splitlines()
+        assert lines[2].startswith("| a | auto | 1024, 4 | ") and lines[2].endswith(f" | {total} | {total} | 1 | +0.0% |")
+        assert len({line.count("|") for line in lines[:3]}) == 1 and lines[-1].endswith("2 CPUs (X), 24 GiB, control groups of version 1.")
+
     def test_too_little_memory_is_refused_in_words(self, calibrate):
         with pytest.raises(calibrate.SandboxError, match="may take 1000000000000 MiB, and this machine has [0-9]+ MiB available"):
             calibrate.need_memory(10 ** 12)
