@@ -5,7 +5,21 @@
 """What a later run changes: drift is put right, the other mode, a neighbour who was there first."""
 from __future__ import annotations
 
+import json
+
 import pytest
+from machine import REPO, ansible
+
+# A hub with the sandbox's model. With a number as its argument every connection ends after so many bytes of the weights.
+HUB = """
+import pathlib, sys, threading
+import fake_hub
+hub = fake_hub.FakeHub({path.name: path.read_bytes() for path in pathlib.Path("/srv/models/tiny").iterdir()})
+if len(sys.argv) > 1:
+    hub.faults["model.safetensors"], hub.forever = [int(sys.argv[1])], True
+pathlib.Path("/root/hub/url").write_text(hub.url)
+threading.Event().wait()
+"""
 
 
 @pytest.mark.slow
@@ -25,6 +39,40 @@ def test_a_model_is_made_from_the_one_that_is_there(module, ask):
     assert shown["system"] == "Be brief." and ["num_thread", "1"] in [line.split() for line in shown["parameters"].splitlines()]
     assert module("ollama_model", name="brief:1", state="absent")["changed"] is True
     assert ask("http://127.0.0.1:11434/api/tags")["models"] == there
+
+
+@pytest.fixture(name="hub")
+def fixture_hub(sh):
+    """Start a hub on the machine's loopback; return its URL."""
+    fake = (REPO / "tests" / "unit" / "plugins" / "fake_hub.py").read_text(encoding="utf-8")
+    sh(f"mkdir /root/hub; cat > /root/hub/fake_hub.py <<'END'\n{fake}\nEND\ncat > /root/hub/serve.py <<'END'\n{HUB}\nEND")
+
+    def start(*words):
+        sh("systemctl stop hub 2>/dev/null; rm -f /root/hub/url; systemd-run --quiet --unit=hub python3 /root/hub/serve.py " + " ".join(map(str, words)))
+        return sh("until [ -s /root/hub/url ]; do systemctl is-active --quiet hub || exit 1; sleep 1; done; cat /root/hub/url")
+    yield start
+    sh("systemctl stop hub 2>/dev/null; rm -r /root/hub")
+
+
+def test_a_model_of_the_hub_is_whole_or_goes_on_where_it_stopped(module, sh, hub):
+    wanted = {"name": "team/tiny", "revision": "0123456789abcdef0123456789abcdef01234567", "path": "/root/models",
+              "image": sh("docker inspect --format '{{.Config.Image}}' vllm")}
+    try:
+        cut = ansible("ansible", "-i", str(REPO / "inventory" / "sandbox"), "inference", "-m", "erni_ki.inference.vllm_model",
+                      "-a", json.dumps(dict(wanted, endpoint=hub(1000))))
+        assert cut.code != 0 and "model.safetensors" in cut.text and "the next run goes on from there" in cut.text and "Traceback" not in cut.text, cut.text
+        size = int(sh("stat -c %s /srv/models/tiny/model.safetensors"))
+        assert 0 < int(sh("stat -c %s /root/models/.partial-*/.erni-ki-parts/*")) < size
+        made = module("vllm_model", **wanted, endpoint=hub())
+        assert made["changed"] is True and made["model"]["whole"] is True and made["model"]["source"] == "hub"
+        for name in sh("ls /srv/models/tiny").split():
+            sh(f"cmp /srv/models/tiny/{name} {made['model']['path']}/{name}")
+        sh("systemctl stop hub")
+        again = module("vllm_model", **wanted, offline=True)
+        assert again["changed"] is False and again["model"]["whole"] is True
+        assert sh("docker ps -a --format '{{.Names}}' | sort").split() == ["ollama", "vllm"]
+    finally:
+        sh("rm -rf /root/models")
 
 
 @pytest.mark.slow
