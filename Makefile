@@ -11,7 +11,7 @@ ARGS ?=
 export SCENARIOS ?= default
 PY := .cache/venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help site plan verify diagnose benchmark login destroy test test-fast test-all lint docs docs-check sanity unit package molecule compat bench calibrate build lock clean venv venv-test
+.PHONY: help site plan verify diagnose benchmark login destroy test test-fast test-all lint docs docs-check sanity unit package pages molecule compat bench calibrate build lock clean venv venv-test
 # One at a time: the steps share two cores, one virtual machine and one cache.
 .NOTPARALLEL:
 
@@ -46,7 +46,7 @@ test-fast: venv-test ## Everything that needs no virtual machine
 	@$(PY) tools/run_tests.py lint docs-check unit package sanity
 
 test-all: venv-test ## test, the other scenarios, and the other releases of ansible-core
-	@SLOW_TESTS=1 SCENARIOS="$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))" $(PY) tools/run_tests.py lint docs-check unit package sanity compat molecule
+	@SLOW_TESTS=1 SCENARIOS="$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))" $(PY) tools/run_tests.py lint docs-check unit package sanity pages compat molecule
 
 lint: venv-test ## ansible-lint (production), yamllint, flake8
 	@$(PY) tools/lint.py
@@ -65,6 +65,9 @@ unit: venv-test ## Unit tests, with the coverage of plugins/
 
 package: venv-test ## Build the archive, import it as Galaxy would, install it, use it under its full name
 	@$(PY) tools/package.py check
+
+pages: venv-test ## The pages that the collection writes, opened in headless Chromium
+	@$(PY) tools/pages.py $(ARGS)
 
 molecule: venv-test ## A new machine from nothing to proven, rebooted, and proven again
 	@$(PY) tools/run_molecule.py $(or $(ARGS),$(SCENARIOS))

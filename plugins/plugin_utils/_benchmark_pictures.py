@@ -155,7 +155,7 @@ def losses(found):
         return ""
     low = min(0, *(one["loss_percent"]["min"] for one in known))
     high = max(1, *(max(one["loss_percent"]["max"], one["limit_percent"] or 0) for one in known))
-    left, right = 4, 44
+    left, right = 4, 60
 
     def x(value):
         return left + (WIDTH - left - right) * (value - low) / (high - low)
@@ -171,11 +171,14 @@ def losses(found):
         parts.append(_rect(ends[0], top, max(ends[1] - ends[0], 1), 16, f"bar {one['service']}"))
         parts.append(_line(x(value["min"]), middle, x(value["max"]), middle, "range"))
         parts += [_line(x(edge), middle - 4, x(edge), middle + 4, "range") for edge in (value["min"], value["max"])]
+        parts.append(_line(x(0), top - 2, x(0), top + 18, "axis"))
+        label = max(x(value["max"]), x(value["median"]), x(0)) + 5
         if limit is not None:
             parts.append(_line(x(limit), top - 4, x(limit), top + 20, "limit"))
-        parts.append(_text(max(x(value["max"]), x(value["median"]), x(0)) + 5, middle + 4, f"{value['median']:.1f} %", kind="" if one["ok"] else "bad"))
+            # A number that the limit would strike through stands behind it.
+            label = x(limit) + 5 if label - 5 < x(limit) < label + right - 10 else label
+        parts.append(_text(label, middle + 4, f"{value['median']:.1f} %", kind="" if one["ok"] else "bad"))
         y += 46
-    parts.append(_line(x(0), 0, x(0), y, "axis"))
     return _svg(y, "Loss of tokens/s in percent", parts)
 
 

@@ -231,6 +231,11 @@ def mounts_below(folder, mountinfo=None):
     return sorted(found, key=len, reverse=True)
 
 
+def is_complete(folder):
+    """Whether what is built in a folder got to its end."""
+    return (folder / "complete").exists()
+
+
 def remove_tree(folder):
     """Delete a folder, never anything that is mounted into it."""
     folder = pathlib.Path(folder)

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import pathlib
 import re
 import shutil
 import subprocess
 
-from sandbox_lib.common import run
+from sandbox_lib.common import SANDBOX, input_hash, is_complete, need_space, remove_tree, run, step
 from sandbox_lib.host import tool
 
 # apt settings that say how to reach a mirror; the rest of the host's apt configuration is its own affair.
@@ -73,6 +74,34 @@ def mmdebstrap(suite, target, packages, log, variant="apt", extra=()):
     run([tool("setpriv"), "--pdeathsig", "KILL", tool("unshare"), "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child",
          tool("mmdebstrap"), "--mode=root", f"--variant={variant}", "--format=directory", f"--include={','.join(packages)}",
          *hooks, *options, *extra, suite, target, *apt_sources(suite)], log=log)
+
+
+def unpacked(cache, name, suite, packages, unused, check=lambda root: None):
+    """The folder with the unpacked packages, without their parts in C(unused), made now when it is not there. C(check) raises where they do not work."""
+    key = input_hash([SANDBOX / "sandbox_lib" / "debian.py"], [json.dumps([reach(suite), packages, unused])])
+    folder = cache / name / key
+    if is_complete(folder):
+        return folder
+    need_space(cache, 2, name)
+    work = cache / "tmp" / f"{name}-{key}"
+    remove_tree(work)
+    work.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with step(f"{name}: unpack {', '.join(packages)} of {suite}"):
+            mmdebstrap(suite, work, packages, cache / "log" / f"{name}.log", variant="extract")
+            for part in unused:
+                remove_tree(work / part)
+            check(work)
+        (work / "complete").touch()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_tree(folder)
+        work.rename(folder)
+        for other in folder.parent.iterdir():
+            if other != folder:
+                remove_tree(other)
+    finally:
+        remove_tree(work)
+    return folder
 
 
 def add_certificates(root, log):

@@ -12,7 +12,7 @@ import shutil
 import time
 
 from sandbox_lib import debian, host
-from sandbox_lib.common import SANDBOX, SandboxError, input_hash, need_space, remove_tree, run, step
+from sandbox_lib.common import SANDBOX, SandboxError, input_hash, is_complete, need_space, remove_tree, run, step
 
 SUITE = "trixie"
 ROOT_GIB = 16
@@ -44,10 +44,6 @@ def base_name(cache):
     return input_hash(
         [here / "disk.py", here / "debian.py", SANDBOX / "rootfs", SANDBOX / "base-packages.txt"],
         [SUITE, json.dumps(debian.reach(SUITE)), ensure_key(cache).with_suffix(".pub").read_text(encoding="utf-8")])
-
-
-def is_complete(folder):
-    return (folder / "complete").exists()
 
 
 def ensure_base(cache):

@@ -10,10 +10,8 @@ And like this the machine is the same wherever it is built, and nothing is insta
 """
 from __future__ import annotations
 
-import json
-
-from sandbox_lib import debian, disk
-from sandbox_lib.common import SANDBOX, input_hash, need_space, remove_tree, run, step
+from sandbox_lib import debian
+from sandbox_lib.common import run
 
 SUITE = "trixie"
 PACKAGES = ["qemu-system-x86", "qemu-utils"]
@@ -24,31 +22,8 @@ UNUSED = ["usr/share/doc", "usr/share/locale", "usr/share/man", "var", "etc", f"
 
 def ensure(cache):
     """The folder of the emulator, unpacked now when it is not there."""
-    name = input_hash([SANDBOX / "sandbox_lib" / "emulator.py", SANDBOX / "sandbox_lib" / "debian.py"], [json.dumps(debian.reach(SUITE))])
-    folder = cache / "qemu" / name
-    if disk.is_complete(folder):
-        return folder
-    need_space(cache, 1, "the emulator")
     log = cache / "log" / "qemu.log"
-    work = cache / "tmp" / f"qemu-{name}"
-    remove_tree(work)
-    work.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with step("emulator: unpack QEMU of Debian 13"):
-            debian.mmdebstrap(SUITE, work, PACKAGES, log, variant="extract")
-            for part in UNUSED:
-                remove_tree(work / part)
-            run([*program(work, "qemu-system-x86_64"), "--version"], log=log)
-        (work / "complete").touch()
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        remove_tree(folder)
-        work.rename(folder)
-        for other in folder.parent.iterdir():
-            if other != folder:
-                remove_tree(other)
-    finally:
-        remove_tree(work)
-    return folder
+    return debian.unpacked(cache, "qemu", SUITE, PACKAGES, UNUSED, lambda root: run([*program(root, "qemu-system-x86_64"), "--version"], log=log))
 
 
 def program(folder, name):

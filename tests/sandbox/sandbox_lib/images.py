@@ -16,7 +16,7 @@ import venv
 
 from sandbox_lib import debian, disk, host, model
 from sandbox_lib.common import (
-    REPO, SANDBOX, Background, SandboxError, input_hash, need_space, remove_tree, run, say, step, wait_for)
+    REPO, SANDBOX, Background, SandboxError, input_hash, is_complete, need_space, remove_tree, run, say, step, wait_for)
 from sandbox_lib.engine import Engine, registry_answers
 
 CONTAINERS_GIB = 24
@@ -91,14 +91,14 @@ class Names:
 
 
 def is_there(cache):
-    return disk.is_complete(cache / "images" / Names().local)
+    return is_complete(cache / "images" / Names().local)
 
 
 def ensure(cache, mode, download=None):
     """The folder of the container disk, built now when its inputs are new. The download of the wheels may have begun already."""
     names = Names()
     folder = cache / "images" / names.of(mode)
-    if disk.is_complete(folder):
+    if is_complete(folder):
         return folder
     work = cache / "tmp" / folder.name
     remove_tree(work)
@@ -146,7 +146,7 @@ def start_wheels(cache, names=None):
     """Begin to download the lock file's wheels, by pip as it is configured here; None when they are there."""
     names = names or Names()
     folder = cache / "wheels" / names.wheels
-    if disk.is_complete(folder):
+    if is_complete(folder):
         return None
     need_space(cache, 3, "downloading the packages of vLLM")
     log = cache / "log" / "wheels.log"

@@ -16,7 +16,8 @@ import uuid
 
 from sandbox_lib import disk, emulator, host
 from sandbox_lib.common import (
-    SandboxError, elapsed_text, environment_int, need_space, process_runs, read_pid, remove_tree, run, say, step, stop_process, tail, wait_for, write_private)
+    SandboxError, elapsed_text, environment_int, is_complete, need_space, process_runs, read_pid, remove_tree, run, say, step, stop_process, tail, wait_for,
+    write_private)
 
 NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$")
 BOOT_TIMEOUT_S = 600
@@ -143,7 +144,7 @@ class Machine:
         """Created to the end once: its disks can be booted again."""
         state = self.state()
         return (bool(state.get("created")) and self.overlay.exists() and self.containers.exists()
-                and disk.is_complete(self.cache / "base" / state["base"]) and disk.is_complete(self.cache / "images" / state["images"]))
+                and is_complete(self.cache / "base" / state["base"]) and is_complete(self.cache / "images" / state["images"]))
 
     # -- creating ---------------------------------------------------------
 

@@ -6,15 +6,13 @@
 from __future__ import annotations
 
 import html.parser
-import json
 import pathlib
-import sys
 
 import pytest
-import yaml
 
 from ansible_collections.erni_ki.inference.tests.unit.plugins.benchmark_sample import result
-from ansible_collections.erni_ki.inference.tests.unit.roles.render import REPO, play, render
+from ansible_collections.erni_ki.inference.tests.unit.roles.benchmark_page import draw
+from ansible_collections.erni_ki.inference.tests.unit.roles.render import render
 
 VOID = {"meta", "br"}
 
@@ -53,16 +51,7 @@ CASES = {
 def fixture_pages(tmp_path_factory):
     """The page of each case, as Ansible's own template module writes it."""
     folder = tmp_path_factory.mktemp("benchmark")
-    tasks = [{
-        "name": "Draw", "ansible.builtin.template": {"src": str(REPO / "roles/benchmark/templates/report.html.j2"), "dest": "{{ folder }}/{{ item.key }}.html"},
-        "loop": "{{ cases | dict2items }}", "loop_control": {"label": "{{ item.key }}"},
-        "vars": {"__benchmark_report": "{{ item.value }}", "__benchmark_pictures": "{{ item.value | erni_ki.inference.benchmark_pictures }}"}}]
-    (folder / "cases.json").write_text(json.dumps(CASES), encoding="utf-8")
-    (folder / "playbook.yml").write_text(yaml.safe_dump([{
-        "hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks,
-        "vars": {"cases": "{{ lookup('file', folder ~ '/cases.json') | from_json }}", "folder": str(folder)}}]), encoding="utf-8")
-    (folder / "inventory.yml").write_text(yaml.safe_dump({"all": {"hosts": {"localhost": {"ansible_python_interpreter": sys.executable}}}}), encoding="utf-8")
-    play(folder)
+    draw(folder, folder, CASES)
     return {name: (folder / f"{name}.html").read_text(encoding="utf-8") for name in CASES}
 
 
