@@ -30,10 +30,14 @@ REFUSED = {
         {"vllm_environment": {"VLLM_CPU_OMP_THREADS_BIND": "0-15"}}, ["vllm_environment", "VLLM_CPU_OMP_THREADS_BIND", "0-13"]),
     "a model that is not there": (
         {"vllm_model": "/srv/models/none"}, ["/srv/models/none", "config.json"]),
+    "one port for both": (
+        {"vllm_port": 11434}, ["vllm_port", "11434", "ollama_port", "11435"]),
+    "a port that somebody has": (
+        {"vllm_port": 22}, ["vllm_port", "22", "ss -tlnp"]),
 }
 
 # One of the plan's, and those that vLLM's role adds to them. The plan's others are told from these by unit tests too, and take minutes on a slow machine.
-ALWAYS = ("KV cache over the limit", "a bind past the plan", "a model that is not there")
+ALWAYS = ("KV cache over the limit", "a bind past the plan", "a model that is not there", "a port that somebody has")
 
 
 @pytest.fixture(name="refused", scope="module")

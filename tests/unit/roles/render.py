@@ -46,15 +46,15 @@ def render(folder, role, wanted, cases, facts=None):
     return json.loads((folder / "computed.json").read_text(encoding="utf-8"))
 
 
-def play(folder, *words):
-    """Run the folder's playbook.yml with its inventory.yml; return what was printed."""
+def play(folder, *words, collections=REPO / ".cache" / "collections", code=0):
+    """Run the folder's playbook.yml with its inventory.yml; it has to end with this exit code. Return what was printed."""
     (folder / "ansible.cfg").touch()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     environment.update(
-        ANSIBLE_COLLECTIONS_PATH=str(REPO / ".cache" / "collections"), ANSIBLE_HOME=str(folder / "home"), ANSIBLE_CONFIG=str(folder / "ansible.cfg"),
-        ANSIBLE_NOCOLOR="1", ANSIBLE_LOCALHOST_WARNING="False")
+        ANSIBLE_COLLECTIONS_PATH=str(collections), ANSIBLE_HOME=str(folder / "home"), ANSIBLE_CONFIG=str(folder / "ansible.cfg"),
+        ANSIBLE_NOCOLOR="1", ANSIBLE_PIPELINING="1", ANSIBLE_LOCALHOST_WARNING="False")
     done = subprocess.run(
         [sys.executable, "-m", "ansible", "playbook", "-i", str(folder / "inventory.yml"), str(folder / "playbook.yml"), *words],
         cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
