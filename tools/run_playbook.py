@@ -50,7 +50,7 @@ def play(command, env):
         nonlocal begun
         if not begun:
             begun = True
-            print("\ninterrupted: waiting for Ansible to end; the next run takes up from there", file=sys.stderr, flush=True)
+            print("\ninterrupted: waiting for Ansible to end", file=sys.stderr, flush=True)
 
     signal.signal(signal.SIGINT, interrupted)
     with subprocess.Popen(command, cwd=REPO, env=env, stdout=subprocess.PIPE, text=True, errors="replace") as process:
@@ -63,7 +63,9 @@ def play(command, env):
                     figures[word] = figures.get(word, 0) + int(value)
     code = 130 if begun else process.returncode
     if verdict is None:
-        print(f"verdict=failed after {duration(time.monotonic() - start)}: Ansible did not get as far as a host", flush=True)
+        how = ("interrupted", "what is done stays, and a step that a host had begun may still end there; the next run takes up from there") if begun else (
+            "failed", "Ansible did not get as far as a host")
+        print(f"verdict={how[0]} after {duration(time.monotonic() - start)}: {how[1]}", flush=True)
     return code or int(verdict != "ok"), figures
 
 

@@ -11,7 +11,7 @@ short_description: Says how long a run has taken, and ends it with one verdict
 version_added: 0.1.0
 author: The erni_ki.inference team (@erni-ki)
 description:
-  - Prints the time of day and the time since the start below the name of every task.
+  - Prints the time of day and the time since the start below the name of every task, and every minute that a task which takes long is still at work.
   - Ends the run, after the recap, with one line a host and a last line C(verdict=ok) or C(verdict=failed), for people and for scripts.
   - A host is C(ok) when no task failed, it was reached, and every check of M(erni_ki.inference.colocation_info), where it ran, held.
   - What M(erni_ki.inference.diagnosis_info) found, and M(erni_ki.inference.inference_benchmark) measured, is counted in its line; whether that fails the
@@ -20,10 +20,15 @@ requirements:
   - Enable it with C(callbacks_enabled = erni_ki.inference.verdict) in the section C([defaults]) of C(ansible.cfg).
 """
 
+import threading
 import time
 
 from ansible import context
 from ansible.plugins.callback import CallbackBase
+
+
+# How often a task that takes long says that it is still at work, in seconds.
+BEAT_S = 60
 
 
 def duration(seconds):
@@ -59,8 +64,28 @@ class CallbackModule(CallbackBase):
         self._diagnoses = {}
         self._benchmarks = {}
         self._failures = {}
+        self._groups = []
+        self._task = None       # (name, begin) of the task at work
+        self._over = threading.Event()
+        self._heart = threading.Thread(target=self._beat, daemon=True)
+
+    def v2_playbook_on_start(self, playbook):
+        # Ansible keeps its display locked while it forks, so a thread may print at any time.
+        self._heart.start()
+
+    def v2_playbook_on_play_start(self, play):
+        self._groups += [group for group in play.hosts if group not in self._groups]
+
+    def _beat(self):
+        """Say now and then that the task at work has not been forgotten."""
+        while not self._over.wait(BEAT_S):
+            name, begin = self._task or ("", time.monotonic())
+            lasts = time.monotonic() - begin
+            if lasts >= BEAT_S:
+                self._display.display(f"  {time.strftime('%H:%M:%S')}, still at it, {duration(lasts)}: {name}")
 
     def v2_playbook_on_task_start(self, task, is_conditional):
+        self._task = (task.get_name(), time.monotonic())
         self._display.display(f"  {time.strftime('%H:%M:%S')}, {duration(time.monotonic() - self._start)} since the start")
 
     def v2_playbook_on_handler_task_start(self, task):
@@ -90,6 +115,7 @@ class CallbackModule(CallbackBase):
             self._benchmarks[result._host.get_name()] = result._result
 
     def v2_playbook_on_stats(self, stats):
+        self._over.set()
         self._display.display("")
         good = bool(stats.processed)
         for host in sorted(stats.processed):
@@ -113,7 +139,7 @@ class CallbackModule(CallbackBase):
                 first, second, *rest = self._failures[host]
                 self._display.display("\n    ".join([f"  {first} {second}", *rest]), color="red")
         if not stats.processed:
-            self._display.display("no host was reached: the inventory has none in the group of this playbook", color="red")
+            self._display.display(f"no host was reached: the inventory has none in the group {' or '.join(map(str, self._groups))}", color="red")
         mode = ", check mode: nothing was changed" if context.CLIARGS.get("check") else ""
         self._display.display(
             f"verdict={'ok' if good else 'failed'} after {duration(time.monotonic() - self._start)}{mode}", color="green" if good else "red")

@@ -29,6 +29,10 @@ class NotProven(Exception):
     """The evidence is not to be had; the text says why."""
 
 
+class NotRunning(NotProven):
+    """The container is not there, or does not run. The check container_running says what to do about it; for all others there is nothing to mend."""
+
+
 class Check:
     """One check, from its question to its verdict.
 
@@ -55,6 +59,8 @@ class Check:
         self.ok = False
         if isinstance(error, (NotProven, _procs.Unreadable, _http.HttpError, _cgroup.ProbeImpossible)):
             self.found = str(error)
+            if isinstance(error, NotRunning) and self.name != "container_running":
+                self.hint = ""
         else:
             # A verdict with a hole in it is worth more than a traceback.
             self.found = f"could not be evaluated: {kind.__name__}: {error}"
@@ -115,7 +121,7 @@ class Subject:
         if self.problem:
             raise NotProven(self.problem)
         if self.attributes is None:
-            raise NotProven(f"there is no container '{self.name}'")
+            raise NotRunning(f"there is no container '{self.name}'")
         return self.attributes
 
     @property
@@ -126,7 +132,7 @@ class Subject:
     def pid(self):
         pid = self.get("State", "Pid")
         if not self.get("State", "Running") or not pid:
-            raise NotProven(f"the container does not run ({self.get('State', 'Status') or 'state unknown'})")
+            raise NotRunning(f"the container does not run ({self.get('State', 'Status') or 'state unknown'})")
         return pid
 
     def runs(self):

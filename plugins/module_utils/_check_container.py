@@ -28,7 +28,8 @@ RUNC = ("runc", "io.containerd.runc.v2")
 
 
 def container_running(subject):
-    with Check("container_running", subject.service, "running", subject.api, f"docker ps -a; docker logs {subject.name} --tail=50") as check:
+    hint = f"docker start {subject.name}, or run the playbook site; the playbook diagnose finds out why it ended."
+    with Check("container_running", subject.service, "running", subject.api, hint) as check:
         state = subject.get("State") or {}
         status = state.get("Status") or "state unknown"
         if state.get("OOMKilled"):
@@ -77,7 +78,8 @@ def listens_only_on(subject, url, bind=None):
             places = _listening(subject.root, subject.pid, port)
             check.evidence = f"/proc/{subject.pid}/net/tcp, tcp6 (host network)"
         else:
-            ports = subject.get("NetworkSettings", "Ports") or {}
+            # Without a process nothing is published, and that is no fault of the ports.
+            ports = subject.pid and subject.get("NetworkSettings", "Ports") or {}
             places = sorted({(one.get("HostIp") or "0.0.0.0", str(one.get("HostPort"))) for some in ports.values() for one in some or []})
         foreign = [place for place in places if place[0] not in wanted]
         reached = any(place[1] == str(port) for place in places)

@@ -230,14 +230,14 @@ def verdict(checks):
 
 
 def table(checks, width=56):
-    """Return aligned lines; what failed is told in full below its line."""
+    """Return aligned lines; what failed is told in full below its line, unless another check tells what to do about it."""
     head = ("", "service", "check", "expected", "found")
     rows = [("ok" if check["ok"] else "FAIL", check["service"], check["name"], _cut(check["expected"], width), _cut(check["found"], width)) for check in checks]
     widths = [max(len(row[column]) for row in [head] + rows) for column in range(4)]
     lines = []
     for row, check in zip([head] + rows, [None] + list(checks)):
         lines.append("  ".join(cell.ljust(size) for cell, size in zip(row, widths + [0])).rstrip())
-        if check and not check["ok"]:
+        if check and not check["ok"] and check["hint"]:
             for label in ("expected", "found", "evidence", "hint"):
                 if check[label]:
                     lines.append(f"      {label + ':':<10}{check[label]}")

@@ -391,6 +391,18 @@ def test_exit_code_agrees_with_the_verdict(tool, monkeypatch, capfd, script, cod
     assert "verdict=" in capfd.readouterr().out.splitlines()[-1]
 
 
+def test_an_interrupted_run_says_so(tool, monkeypatch, capfd):
+    run_playbook = tool("run_playbook")
+    handlers = []
+    monkeypatch.setattr(run_playbook.signal, "signal", lambda number, handler: handlers.append(handler))
+    start = subprocess.Popen
+    monkeypatch.setattr(run_playbook.subprocess, "Popen", lambda *words, **more: (handlers[0](2, None), handlers[0](2, None), start(*words, **more))[-1])
+    assert run_playbook.play(["sh", "-c", "echo 'changed: [a]'; exit 99"], {})[0] == 130
+    said = capfd.readouterr()
+    assert said.err.count("interrupted") == 1
+    assert said.out.splitlines()[-1].startswith("verdict=interrupted after 0s: what is done stays") and "as far as a host" not in said.out
+
+
 @pytest.mark.parametrize("playbook", ["verify", "diagnose", "benchmark"])
 def test_nothing_is_made_to_be_looked_at(tool, monkeypatch, playbook):
     run_playbook = tool("run_playbook")

@@ -36,10 +36,14 @@ REFUSED = {
         {"vllm_model": "team/tiny", "vllm_model_revision": "0" * 40, "vllm_offline": True}, ["team/tiny", "vllm_offline", "vllm_model_controller_path"]),
     "a token that is not there": (
         {"vllm_model": "team/tiny", "vllm_model_revision": "0" * 40, "vllm_hub_token_file": "/etc/none"}, ["/etc/none", "vllm_hub_token_file_on_host"]),
+    "one port for both": (
+        {"vllm_port": 11434}, ["vllm_port", "11434", "ollama_port", "11435"]),
+    "a port that somebody has": (
+        {"vllm_port": 22}, ["vllm_port", "22", "ss -tlnp"]),
 }
 
 # One of the plan's, and those that vLLM's role adds to them. The plan's others are told from these by unit tests too, and take minutes on a slow machine.
-ALWAYS = ("KV cache over the limit", "a bind past the plan", "a model that is not there")
+ALWAYS = ("KV cache over the limit", "a bind past the plan", "a model that is not there", "a port that somebody has")
 
 
 @pytest.fixture(name="refused", scope="module")

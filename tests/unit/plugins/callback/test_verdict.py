@@ -4,6 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import threading
 import types
 
 import pytest
@@ -19,9 +20,12 @@ class Stats:
         return dict({"ok": 5, "changed": 0, "failures": 0, "unreachable": 0}, **self.processed[host])
 
 
-def result(host, body, task="Judge"):
-    return types.SimpleNamespace(
-        _host=types.SimpleNamespace(get_name=lambda: host), _result=body, _task=types.SimpleNamespace(get_name=lambda: task))
+def task(name):
+    return types.SimpleNamespace(get_name=lambda: name)
+
+
+def result(host, body, name="Judge"):
+    return types.SimpleNamespace(_host=types.SimpleNamespace(get_name=lambda: host), _result=body, _task=task(name))
 
 
 @pytest.fixture(name="shown")
@@ -39,9 +43,22 @@ def test_duration(seconds, text):
 
 def test_every_task_says_when(shown):
     callback, lines = shown
-    callback.v2_playbook_on_task_start(None, False)
-    callback.v2_playbook_on_handler_task_start(None)
+    callback.v2_playbook_on_task_start(task("Run"), False)
+    callback.v2_playbook_on_handler_task_start(task("Restart"))
     assert len(lines) == 2 and all(line.endswith(", 0s since the start") for line in lines)
+
+
+def test_a_task_that_takes_long_says_that_it_is_at_work(shown, monkeypatch):
+    callback, lines = shown
+    monkeypatch.setattr(verdict, "BEAT_S", 0.01)
+    told = threading.Event()
+    monkeypatch.setattr(callback._display, "display", lambda text, **dummy: (lines.append(text), told.set() if "still at it" in text else None))
+    callback.v2_playbook_on_start(None)
+    callback.v2_playbook_on_task_start(task("Run vllm"), False)
+    assert told.wait(60)
+    callback.v2_playbook_on_stats(Stats(a={}))
+    callback._heart.join(60)
+    assert not callback._heart.is_alive() and next(line for line in lines if "still at it" in line).endswith(", still at it, 0s: Run vllm")
 
 
 def test_a_good_run_with_a_proof(shown):
@@ -114,5 +131,7 @@ def test_an_unreachable_host(shown):
 
 def test_no_host_is_not_ok(shown):
     callback, lines = shown
+    for play in ("inference", "inference"):
+        callback.v2_playbook_on_play_start(types.SimpleNamespace(hosts=[play]))
     callback.v2_playbook_on_stats(Stats())
-    assert "no host was reached" in lines[1] and lines[-1].startswith("verdict=failed")
+    assert lines[1] == "no host was reached: the inventory has none in the group inference" and lines[-1].startswith("verdict=failed")

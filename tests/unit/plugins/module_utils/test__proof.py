@@ -357,6 +357,9 @@ def test_a_container_that_does_not_run(host, prove, status, code, extra, text):
     assert one(checks, "vllm", "container_running")["found"] == text
     assert {name for service, name in failed(checks) if service == "vllm"} >= NEED_A_PROCESS
     assert one(checks, "vllm", "threads_in_cpuset")["found"].startswith("the container does not run (")
+    # What to do is said once.
+    hints = {check["name"]: check["hint"] for check in checks if check["service"] == "vllm" and check["name"] in NEED_A_PROCESS | {"listens_only_on"}}
+    assert hints.pop("container_running", "docker start vllm").startswith("docker start vllm") and set(hints.values()) == {""}
 
 
 def test_an_engine_that_answers_with_little(host, prove):
@@ -978,6 +981,7 @@ def test_table():
         "      hint:     do",
     ]
     assert len(lines[2]) < 120
+    assert _proof.table([dict(check("short", False), hint="")])[1:] == ["FAIL  vllm     short  e         f"]
 
 
 def test_an_unforeseen_error_is_a_failed_check():
