@@ -65,7 +65,8 @@ class CallbackModule(CallbackBase):
         self._benchmarks = {}
         self._failures = {}
         self._groups = []
-        self._task = None       # (name, begin) of the task at work
+        self._task = ("starting", self._start)      # its name, and when it began
+        self._told = self._start                    # when it was last said that it is at work
         self._over = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)
 
@@ -78,11 +79,12 @@ class CallbackModule(CallbackBase):
 
     def _beat(self):
         """Say now and then that the task at work has not been forgotten."""
-        while not self._over.wait(BEAT_S):
-            name, begin = self._task or ("", time.monotonic())
-            lasts = time.monotonic() - begin
-            if lasts >= BEAT_S:
-                self._display.display(f"  {time.strftime('%H:%M:%S')}, still at it, {duration(lasts)}: {name}")
+        while not self._over.wait(1):
+            name, begin = self._task
+            now = time.monotonic()
+            if now - max(begin, self._told) >= BEAT_S:
+                self._told = now
+                self._display.display(f"  {time.strftime('%H:%M:%S')}, still at it, {duration(now - begin)}: {name}")
 
     def v2_playbook_on_task_start(self, task, is_conditional):
         self._task = (task.get_name(), time.monotonic())

@@ -59,7 +59,7 @@ class Check:
         self.ok = False
         if isinstance(error, (NotProven, _procs.Unreadable, _http.HttpError, _cgroup.ProbeImpossible)):
             self.found = str(error)
-            if isinstance(error, NotRunning) and self.name != "container_running":
+            if isinstance(error, NotRunning):
                 self.hint = ""
         else:
             # A verdict with a hole in it is worth more than a traceback.

@@ -12,7 +12,9 @@ import stat
 import sys
 
 from ansible_collections.erni_ki.inference.plugins.module_utils import _cgroup, _http, _procs
-from ansible_collections.erni_ki.inference.plugins.module_utils._check import MIB, NAMED, Check, NotProven, lasting, mib, named, same_cpus, shown
+from ansible_collections.erni_ki.inference.plugins.module_utils._check import (
+    MIB, NAMED, Check, NotProven, NotRunning, lasting, mib, named, same_cpus, shown,
+)
 from ansible_collections.erni_ki.inference.plugins.module_utils._cpulist import format_cpulist, parse_cpulist
 
 # The major number of NVIDIA's own devices is fixed, that of the others (nvidia-uvm, nvidia-caps) is not.
@@ -30,7 +32,11 @@ RUNC = ("runc", "io.containerd.runc.v2")
 def container_running(subject):
     hint = f"docker start {subject.name}, or run the playbook site; the playbook diagnose finds out why it ended."
     with Check("container_running", subject.service, "running", subject.api, hint) as check:
-        state = subject.get("State") or {}
+        try:
+            state = subject.get("State") or {}
+        except NotRunning as error:
+            # All other checks leave it to this one to say what to do.
+            raise NotProven(str(error)) from error
         status = state.get("Status") or "state unknown"
         if state.get("OOMKilled"):
             status += ", killed for want of memory"

@@ -45,6 +45,7 @@ CASES = {
     "too long a context": {"plan_decided": GPU, "ollama_models": [{"name": "y", "from": "x", "parameters": {"num_ctx": 8192}}]},
     "in part": {"plan_decided": plans.plan(plans.gpu(partial_allowed=True, left_mib=-100)),
                 "ollama_models": [{"name": "y", "from": "x", "parameters": {"num_ctx": 8192}}]},
+    "no port": {"plan_decided": CPU, "ollama_port": 0},
     "misspelt": {"plan_decided": CPU, "ollama_models": [{"name": "y", "form": "x"}]},
     "no ollama": {"plan_decided": {**CPU, "ollama": None}},
 }
@@ -111,6 +112,7 @@ def test_what_can_work_is_not_refused(rendered, name):
     ("too many threads", ["ollama_models, y", "num_thread is 4", "gives Ollama 1", "plan_ollama_cpus"]),
     ("too long a context", ["ollama_models, y", "num_ctx is 8192", "gives Ollama 4096", "plan_ollama_context_length"]),
     ("misspelt", ["ollama_models, y", "no option form", "did you mean from?"]),
+    ("no port", ["ollama_port is 0", "1 to 65535"]),
     ("no ollama", ["plan_services"]),
 ])
 def test_what_cannot_work_is_refused(rendered, name, words):

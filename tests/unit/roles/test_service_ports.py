@@ -5,26 +5,15 @@
 """Ports that cannot be published are refused before anything changes."""
 from __future__ import annotations
 
-import importlib.util
-import pathlib
 import socket
 import sys
 
 import pytest
 import yaml
 
-HERE = pathlib.Path(__file__).resolve().parent
+from ansible_collections.erni_ki.inference.tests.unit.roles.render import REPO, play, render
+
 VLLM = {"slice": "erniki-vllm.slice", "cpuset": "0-6", "omp": {"bind": "0-6", "reserved_cpus": 0}, "kv_cache_gib": 4, "engine": {"version": "0.32.0"}}
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(f"roles_{name}", HERE / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-rendering = load("render")
 BOTH = {"plan_decided": {"vllm": VLLM, "ollama": {"slice": "erniki-ollama.slice"}}}
 CASES = {
     "usual": BOTH,
@@ -41,7 +30,7 @@ CASES = {
 def fixture_rendered(tmp_path_factory):
     cases = [{**case, "__vllm_model_stat": {}} for case in CASES.values()]
     facts = {"os_family": "Debian", "architecture": "x86_64"}
-    return dict(zip(CASES, rendering.render(tmp_path_factory.mktemp("ports"), "vllm", ["__vllm_problems"], cases, facts)))
+    return dict(zip(CASES, render(tmp_path_factory.mktemp("ports"), "vllm", ["__vllm_problems"], cases, facts)))
 
 
 @pytest.mark.parametrize("name, words", [
@@ -66,6 +55,13 @@ def test_a_port_that_somebody_has(tmp_path, address, check):
         (tmp_path / "playbook.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": [{
             "name": "Port", "ansible.builtin.include_role": {"name": "erni_ki.inference.compose_service", "tasks_from": "port"},
             "vars": {"compose_service_name": "nobodys", "compose_service_address": address, "compose_service_port": port}}]}]), encoding="utf-8")
-        said = rendering.play(tmp_path, *check, code=2)
+        said = play(tmp_path, *check, code=2)
         assert f"nobodys_port is {port}, and somebody listens there on {address} already" in said and "ss -tlnp" in said
-    rendering.play(tmp_path, *check)
+    play(tmp_path, *check)
+
+
+@pytest.mark.parametrize("role", ["vllm", "ollama"])
+def test_each_role_looks_at_its_own_port_before_anything_changes(role):
+    tasks = yaml.safe_load((REPO / "roles" / role / "tasks" / "preflight.yml").read_text(encoding="utf-8"))
+    [asked] = [task["vars"] for task in tasks if task.get("ansible.builtin.include_role", {}).get("tasks_from") == "port"]
+    assert asked == {"compose_service_name": role, "compose_service_address": "{{ %s_bind_address }}" % role, "compose_service_port": "{{ %s_port }}" % role}
