@@ -15,7 +15,7 @@ options:
   _input:
     description:
       - The models, each one as a name, or as a dictionary of options of M(erni_ki.inference.ollama_model), which are C(name), C(state), C(gguf), C(from),
-        C(template), C(system), C(parameters), C(digest) and C(keep_alive).
+        C(modelfile), C(template), C(system), C(parameters), C(digest) and C(keep_alive).
     type: list
     elements: raw
     required: true

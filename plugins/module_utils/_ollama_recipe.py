@@ -21,6 +21,7 @@ import stat
 from typing import NamedTuple
 
 from ansible_collections.erni_ki.inference.plugins.module_utils import _http
+from ansible_collections.erni_ki.inference.plugins.module_utils import _modelfile
 from ansible_collections.erni_ki.inference.plugins.module_utils import _ollama
 
 OllamaError = _ollama.OllamaError
@@ -34,7 +35,7 @@ PARAMETERS = {
 _WANTED = {int: "a whole number", float: "a number", bool: "true or false", list: "a text or a list of texts"}
 
 # What a model may be declared with, beside its name, and where each option may stand.
-OPTIONS = ("name", "state", "gguf", "from", "template", "system", "parameters", "digest", "keep_alive")
+OPTIONS = ("name", "state", "gguf", "from", "modelfile", "template", "system", "parameters", "digest", "keep_alive")
 STATES = ("present", "absent", "loaded", "unloaded")
 OVERLAYS = ("template", "system", "parameters")
 
@@ -103,6 +104,11 @@ def parse_parameters(given):
 
 def parse(name, options):
     """Return the Recipe in a model's options, None for a model that is pulled; ValueError for what does not go together."""
+    if options.get("modelfile"):
+        beside = [key for key in ("from", "gguf", *OVERLAYS) if options.get(key)]
+        if beside:
+            raise ValueError(f"modelfile and {beside[0]} are both there; a Modelfile says it all")
+        options = {**options, **_modelfile.parse(options["modelfile"])}
     base, gguf, state = options.get("from"), options.get("gguf"), options.get("state") or "present"
     overlays = [key for key in OVERLAYS if options.get(key)]
     if not base and not gguf:

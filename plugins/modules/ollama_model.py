@@ -11,7 +11,7 @@ version_added: 0.1.0
 short_description: Pulls, creates, removes, loads and unloads a model of an Ollama server
 description:
   - Brings one model of a running Ollama server into a state, through the server's API.
-  - A model is pulled from a registry, or, with O(from) or O(gguf), created on the server.
+  - A model is pulled from a registry, or, with O(from), O(gguf) or O(modelfile), created on the server.
   - A model that is pulled counts as the same when its digest is the same, and one that is created when it holds the same weights, template,
     system message and parameters. The date at which it was last written plays no part.
   - Errors that the server hides are found, such as the failure of a pull that ends under HTTP 200.
@@ -72,6 +72,13 @@ options:
       - While it is created, a model named C(erni-ki/gguf-...) is there as well. The server goes on naming it as the parent.
       - Without O(template), the server chooses one by the file, and perhaps the parameter C(stop) with it.
     type: path
+  modelfile:
+    description:
+      - The text of a Modelfile that the model is created from, instead of O(from), O(gguf), O(template), O(system) and O(parameters).
+      - Its C(FROM) names a model, or the whole path of a GGUF file on the managed host. C(PARAMETER), C(SYSTEM) and C(TEMPLATE) are read; a Modelfile with
+        another instruction is refused.
+      - C(lookup('ansible.builtin.file', 'Modelfile')) reads it from the controller, and leaves the braces of its template alone.
+    type: str
   template:
     description: The template by which messages become a prompt, in the language of Go's templates. Only with O(from) or O(gguf).
       In a playbook it is marked with C(!unsafe), because Ansible takes its braces for its own.
@@ -168,6 +175,11 @@ EXAMPLES = r"""
       stop: ["<|im_end|>"]
     max_mib: 4096
     models_path: /var/lib/erni-ki/ollama
+
+- name: Have a model from a Modelfile of the controller
+  erni_ki.inference.ollama_model:
+    name: librarian
+    modelfile: "{{ lookup('ansible.builtin.file', 'Modelfile') }}"
 
 - name: Free its memory
   erni_ki.inference.ollama_model:
@@ -311,6 +323,7 @@ def main():
             "digest": {"type": "str"},
             "from": {"type": "str"},
             "gguf": {"type": "path"},
+            "modelfile": {"type": "str"},
             "template": {"type": "str"},
             "system": {"type": "str"},
             "parameters": {"type": "dict"},

@@ -248,6 +248,24 @@ def test_made_check_then_real_then_again(empty, run, gguf, asked, origin, steps,
     assert sorted(names) == (["own:1"] if origin == "gguf" else ["own:1", "tinystory:latest"])
 
 
+@pytest.mark.parametrize("origin", ["from", "gguf"])
+def test_a_modelfile_says_the_same_as_the_options(empty, run, gguf, origin):
+    pull(empty, "tinystory")
+    found = {"from": "tinystory", "gguf": str(gguf)}[origin]
+    options = {"template": "{{ .System }} {{ .Prompt }}", "system": "Said:\n\n\"so\"", "parameters": {"stop": ["</s>", "FROM x"], "top_k": 40}}
+    text = f"""# made by hand
+from {found}
+PARAMETER stop </s>
+PARAMETER stop "FROM x"
+PARAMETER top_k 40
+SYSTEM \"\"\"Said:\n\n"so"\"\"\"
+TEMPLATE {options['template']}
+"""
+    assert run(name="own:1", url=empty.url, **{origin: found}, **options)["changed"] is True
+    assert run(name="own:1", url=empty.url, modelfile=text)["changed"] is False
+    assert run(name="own:1", url=empty.url, modelfile=text.replace("top_k 40", "top_k 41"))["changed"] is True
+
+
 @pytest.mark.parametrize("change", [
     {"parameters": {"num_ctx": 1024, "stop": ["x"]}}, {"parameters": {"num_ctx": 512, "stop": ["x", "y"]}}, {"parameters": {"num_ctx": 512}},
     {"parameters": {"stop": ["x"]}}, {"system": "b"}, {"system": ""}, {"template": "{{ .Prompt }}!"}, {"template": ""}])
@@ -600,6 +618,10 @@ def test_deleted_while_loaded(empty, run):
     ({"name": "x", "from": "y", "state": "absent"}, "from goes with state=present and state=loaded only"),
     ({"name": "x", "from": "y", "digest": "0" * 12}, "digest is for a model that is pulled"),
     ({"name": "x", "system": "y"}, "system is for a model that is made here: say by from or gguf"),
+    ({"name": "x", "from": "y", "modelfile": "FROM z"}, "modelfile and from are both there"),
+    ({"name": "x", "modelfile": "FROM z\nFORM z"}, "line 2 of the Modelfile begins with FORM"),
+    ({"name": "x", "modelfile": "FROM z\nPARAMETER num_thraed 4"}, "has no parameter num_thraed"),
+    ({"name": "x", "modelfile": "FROM z", "state": "absent"}, "from goes with state=present and state=loaded only"),
     ({"name": "x", "from": "y", "parameters": {"num_thraed": 4}}, "has no parameter num_thraed, and would keep it without a word: did you mean num_thread?"),
     ({"name": "x", "from": "y", "parameters": {"num_ctx": "many"}}, 'the parameter num_ctx is "many"; it has to be a whole number'),
     ({"name": "x", "url": "https://127.0.0.1:1"}, "only plain http is spoken here"),
