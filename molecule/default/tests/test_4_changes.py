@@ -54,6 +54,7 @@ def fixture_hub(sh):
     sh("systemctl stop hub 2>/dev/null; rm -r /root/hub")
 
 
+@pytest.mark.slow
 def test_a_model_of_the_hub_is_whole_or_goes_on_where_it_stopped(module, sh, hub):
     wanted = {"name": "team/tiny", "revision": "0123456789abcdef0123456789abcdef01234567", "path": "/root/models",
               "image": sh("docker inspect --format '{{.Config.Image}}' vllm")}
