@@ -61,7 +61,8 @@ def current(folder=UNIT_FOLDER):
         return files
     for name in names:
         path = os.path.join(folder, name)
-        if name.endswith(".d"):
+        # Services have drop-ins of that name from other roles.
+        if name.endswith((".slice.d", ".scope.d")):
             path = os.path.join(path, DROP_IN)
         elif not _OUR_SLICE.fullmatch(name):
             continue

@@ -52,6 +52,13 @@ def test_current_finds_ours_and_only_ours(tmp_path):
         str(tmp_path / "erniki-vllm.slice"): "a", str(tmp_path / "system.slice.d/50-erni-ki.conf"): "b"}
 
 
+def test_the_drop_in_of_a_service_is_another_roles(tmp_path):
+    for unit in ("nvidia-cdi-refresh.service", "system.slice"):
+        (tmp_path / f"{unit}.d").mkdir()
+        (tmp_path / f"{unit}.d" / _partition.DROP_IN).write_text("x")
+    assert list(_partition.current(str(tmp_path))) == [str(tmp_path / "system.slice.d" / _partition.DROP_IN)]
+
+
 def test_current_without_a_folder_is_nothing(tmp_path):
     assert _partition.current(str(tmp_path / "none")) == {}
 
