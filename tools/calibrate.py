@@ -67,14 +67,14 @@ def title(run):
 def facts_of(folder, run):
     """Return what the plan knows of a model."""
     found = _model_size.measure(str(folder), run["dtype"])
-    return {name: found[name] for name in ("dtype", "weights_mib", "weights_bytes_read", "hidden_size", "intermediate_size", "vocabulary_size")}
+    return {name: found[name] for name in ("dtype", "weights_mib", "weights_bytes_read", "intermediate_size", "vocabulary_size")}
 
 
 def predict(size, run):
     """Return what the plan reckons for this run, by parts, in MiB."""
     base = _sizing.base_of(_sizing.Load(
-        SHM_MIB, size["weights_mib"], -(-size["weights_bytes_read"] // MIB), run["tokens"], run["sequences"], size["hidden_size"], size["intermediate_size"],
-        size["vocabulary_size"], _model_size.WIDTHS[size["dtype"]]))
+        SHM_MIB, size["weights_mib"], -(-size["weights_bytes_read"] // MIB), run["tokens"], run["sequences"], size["intermediate_size"], size["vocabulary_size"],
+        _model_size.WIDTHS[size["dtype"]]))
     return {**base._asdict(), "kv_cache": run["kv_cache_gib"] * _sizing.MIB_PER_GIB, "total": base.total + run["kv_cache_gib"] * _sizing.MIB_PER_GIB}
 
 
@@ -235,11 +235,11 @@ def describe(found):
 
 def table(entries):
     """Return the table for a document: the parts of what is reckoned, and what was measured."""
-    head = ("Model", "Type", "Tokens, sequences", "Runtime", "Weights", "KV cache", "Activations", "Page cache", "Reckoned", "To start", "To serve", "Difference")
+    head = ("Model", "Type", "Tokens, sequences", "Runtime", "Weights", "Packed copies", "KV cache", "Activations", "Page cache", "Reckoned", "To start", "To serve", "Difference")
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for entry in entries:
         run, reckoned, measured = entry["run"], predict(entry["size"], entry["run"]), entry["measured"]
-        cells = (run["model"], run["dtype"], f"{run['tokens']}, {run['sequences']}", reckoned["runtime"], reckoned["weights"], reckoned["kv_cache"],
+        cells = (run["model"], run["dtype"], f"{run['tokens']}, {run['sequences']}", reckoned["runtime"], reckoned["weights"], reckoned["packed"], reckoned["kv_cache"],
                  reckoned["activations"], reckoned["page_cache"], reckoned["total"], measured["start"], measured["serve"],
                  f"{difference(reckoned['total'], measured['need']):+.1%}")
         lines.append(f"| {' | '.join(map(str, cells))} |")

@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
 LOGS = (
     Row("kv_cache_too_large", VLLM, r"less than requested memory for kv|less than desired CPU memory utilization",
-        "The KV cache does not fit: runtime (about 1.6 GiB), weights and KV cache together exceed the memory limit.",
+        "The KV cache does not fit: runtime (about 1.8 GiB), weights and KV cache together exceed the memory limit.",
         "Set plan_vllm_weights_mib, so that the plan can lower the KV cache, or raise plan_vllm_memory_limit_mib; then run the playbook site."),
     Row("kv_cache_too_small", VLLM, r"larger than the available KV cache memory|No available memory for the cache blocks",
         "The KV cache is too small for a single request of the model's context length.",

@@ -166,8 +166,8 @@ def _plan_vllm(attempt):
             "version": values["vllm_engine_version"], "max_num_batched_tokens": values["vllm_max_num_batched_tokens"],
             "max_num_seqs": values["vllm_max_num_seqs"], "block_size": values["vllm_block_size"], "max_model_len": values["vllm_max_model_len"]},
         "budget": {
-            "runtime_mib": sizes.base.runtime, "weights_mib": sizes.base.weights, "kv_cache_mib": kv, "activations_mib": sizes.base.activations,
-            "page_cache_mib": sizes.base.page_cache, "left_mib": sizes.limit - sizes.base.total - kv},
+            "runtime_mib": sizes.base.runtime, "weights_mib": sizes.base.weights, "packed_mib": sizes.base.packed, "kv_cache_mib": kv,
+            "activations_mib": sizes.base.activations, "page_cache_mib": sizes.base.page_cache, "left_mib": sizes.limit - sizes.base.total - kv},
         "device": {"kind": "none", "runtime": "runc"},
     }
 

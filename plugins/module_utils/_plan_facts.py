@@ -90,7 +90,6 @@ class Model(NamedTuple):
     context: int | None
     default_context: int | None
     read_mib: int | None
-    hidden: int | None
     inside: int | None
     words: int | None
     width: int
@@ -361,7 +360,7 @@ def read_model(model):
     context, default = number(model, "context_length", "", MAX_CONTEXT), number(model, "default_context_length", "", MAX_CONTEXT)
     each, kv = number(model, "kv_bytes_per_token", "", MAX_BYTES), None
     read = number(model, "weights_bytes_read", "", MAX_WEIGHTS_MIB << 20)
-    widths = [number(model, name, "", MAX_WIDTH) for name in ("hidden_size", "intermediate_size", "vocabulary_size")]
+    widths = [number(model, name, "", MAX_WIDTH) for name in ("intermediate_size", "vocabulary_size")]
     sliding = _part(model, "sliding_window", problems)
     window = number(sliding, "window", "sliding_window.", MAX_CONTEXT)
     part = number(sliding, "kv_bytes_per_token", "sliding_window.", MAX_BYTES)

@@ -181,7 +181,7 @@ class Attempt:
     def _load(self):
         """What vLLM is to serve. Whose files nobody measured has them as large as the weights."""
         values, model = self.values, self.model
-        widths = (model.hidden, model.inside, model.words, model.width) if model else ()
+        widths = (model.inside, model.words, model.width) if model else ()
         return sizing.Load(
             values["vllm_shm_mib"], values["vllm_weights_mib"], model.read_mib if self.measured and model.read_mib else values["vllm_weights_mib"],
             values["vllm_max_num_batched_tokens"], values["vllm_max_num_seqs"], *widths)

@@ -5,14 +5,22 @@
 """Who gets how much memory, in MiB unless a name says otherwise."""
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 MIB_PER_GIB = 1024
+BYTES_PER_MIB = 1 << 20
 
-# Measured with vLLM 0.32: its three processes take 1.6 GiB before weights and KV cache. What they touch of /dev/shm
-# (a ring of 240 MiB) is charged to the same limit and is in that figure, for a /dev/shm of up to 256 MiB.
-RUNTIME_MIB = 1638
+# Measured with vLLM 0.32, see docs/models.md: its three processes take 1215 MiB before weights and KV cache, what they touch of /dev/shm (a ring of
+# 240 MiB) included, for a /dev/shm of up to 256 MiB. Their own files take 570 MiB of page cache, which is charged too where nobody had read them yet.
+OWN_FILES_MIB = 570
+RUNTIME_MIB = 1215 + OWN_FILES_MIB
 RUNTIME_SHM_MIB = 256
+# What a batch takes: a basis, as many copies of the scores of all next tokens, and this share of what the widest layer makes of all tokens.
+BATCH_MIB, SCORES, LAYER = 32, 11, 0.35
+SCORE_BYTES = 4
+# oneDNN packs weights of 32 bits anew, and this share of them stays twice.
+PACKED_WIDTH, PACKED = 4, 0.65
 
 # As far as the nearest plan that works goes down when memory is short, before it gives up.
 OLLAMA_COMFORT_MIB = 1024
@@ -28,7 +36,6 @@ class Load(NamedTuple):
     read: int
     tokens: int
     sequences: int
-    hidden: int | None = None
     inside: int | None = None
     words: int | None = None
     width: int = 2
@@ -41,6 +48,7 @@ class Base(NamedTuple):
     weights: int
     activations: int
     page_cache: int
+    packed: int = 0
 
     @property
     def total(self):
@@ -89,18 +97,17 @@ def runtime_mib(shm):
 
 
 def activations_mib(load):
-    """Return what the largest batch takes while it is worked on.
-
-    Not measured yet, so 0: the page cache of the weights' files, which the kernel gives up once vLLM serves, has to hold it.
-    """
-    del load
-    return 0
+    """Return what the largest batch takes while it is worked on, beyond the page cache of vLLM's own files, which the kernel gives up for it."""
+    scores = load.sequences * (load.words or 0) * SCORE_BYTES
+    layer = load.tokens * 2 * (load.inside or 0) * load.width
+    return max(0, BATCH_MIB + math.ceil((SCORES * scores + LAYER * layer) / BYTES_PER_MIB) - OWN_FILES_MIB)
 
 
 def base_of(load):
     """Return what vLLM takes for this load beside its KV cache."""
     activations = activations_mib(load)
-    return Base(runtime_mib(load.shm), load.weights, activations, max(0, load.read - activations))
+    packed = math.ceil(PACKED * load.weights) if load.width == PACKED_WIDTH else 0
+    return Base(runtime_mib(load.shm), load.weights, activations, max(0, load.read - activations), packed)
 
 
 def kv_that_fits(room, base):
@@ -112,7 +119,8 @@ def sum_text(base, kv_gib):
     """The sum a person can check."""
     kv = kv_gib * MIB_PER_GIB
     known = f"weights {base.weights}" if base.weights else "weights unknown"
-    rest = "".join(f" + {name} {value}" for name, value in (("activations", base.activations), ("page cache", base.page_cache)) if value)
+    rest = "".join(f" + {name} {value}" for name, value in
+                   (("packed copies", base.packed), ("activations", base.activations), ("page cache", base.page_cache)) if value)
     return f"runtime {base.runtime} + {known}{rest} + KV cache {kv} = {base.total + kv} MiB"
 
 

@@ -246,8 +246,9 @@ plan:
           type: dict
         budget:
           description:
-            - Where its limit goes, C(runtime_mib), C(weights_mib) (V(0) when unknown), C(kv_cache_mib), C(activations_mib) (what a batch takes while it is
-              worked on), C(page_cache_mib) (what the kernel keeps of the weights' files, beyond the activations), and C(left_mib), in MiB.
+            - Where its limit goes, C(runtime_mib), C(weights_mib) (V(0) when unknown), C(packed_mib) (copies of weights of 32 bits), C(kv_cache_mib),
+              C(activations_mib) (what a batch takes while it is worked on, as far as it is more than the page cache of vLLM's own files), C(page_cache_mib)
+              (what the kernel keeps of the weights' files, beyond the activations), and C(left_mib), in MiB.
           type: dict
         device:
           description: C(kind), always V(none), and the container C(runtime).

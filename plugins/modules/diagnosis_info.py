@@ -119,7 +119,7 @@ findings:
     cause:
       description: Why that is so, and what it does.
       type: str
-      sample: "The KV cache does not fit: runtime (about 1.6 GiB), weights and KV cache together exceed the memory limit."
+      sample: "The KV cache does not fit: runtime (about 1.8 GiB), weights and KV cache together exceed the memory limit."
     cure:
       description: What to do about it.
       type: str

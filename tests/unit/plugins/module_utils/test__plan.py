@@ -77,7 +77,8 @@ def test_the_document_on_split_numbering():
             "kv_cache_gib": 4,
             "engine": {"version": "0.32.0", "max_num_batched_tokens": 1024, "max_num_seqs": 64, "block_size": 32, "max_model_len": 0},
             "budget": {
-                "runtime_mib": RUNTIME, "weights_mib": 0, "kv_cache_mib": 4096, "activations_mib": 0, "page_cache_mib": 0, "left_mib": 2048 - RUNTIME},
+                "runtime_mib": RUNTIME, "weights_mib": 0, "packed_mib": 0, "kv_cache_mib": 4096, "activations_mib": 0, "page_cache_mib": 0,
+                "left_mib": 2048 - RUNTIME},
             "device": {"kind": "none", "runtime": "runc"}},
         "ollama": {
             "container": "ollama", "slice": "erniki-ollama.slice", "policy": "reserved", "cores": [7], "cpuset": "7,15", "cpuset_mems": "0", "threads": 1,
@@ -444,7 +445,8 @@ def test_the_cache_is_lowered_when_the_weights_need_the_room():
     # While they are read they are in memory twice, the second time as the page cache of their files.
     found = plan(vllm_weights_mib=1000)
     assert found["vllm"]["kv_cache_gib"] == 2 and found["vllm"]["budget"] == {
-        "runtime_mib": RUNTIME, "weights_mib": 1000, "kv_cache_mib": 2048, "activations_mib": 0, "page_cache_mib": 1000, "left_mib": 2096 - RUNTIME}
+        "runtime_mib": RUNTIME, "weights_mib": 1000, "packed_mib": 0, "kv_cache_mib": 2048, "activations_mib": 0, "page_cache_mib": 1000,
+        "left_mib": 2096 - RUNTIME}
     assert text(found, "kv-lowered") == (
         f"vLLM's KV cache is lowered from 4 to 2 GiB: runtime {RUNTIME} + weights 1000 + page cache 1000 + KV cache 4096 = {RUNTIME + 6096} MiB, its memory"
         " limit is 6144 MiB.")
@@ -585,7 +587,7 @@ def test_all_violations_at_once():
 def test_what_comes_to_light_later_goes_with_the_first():
     """A limit that is too small, raised, no longer fits the host beside the others."""
     found = refuse(topology(split(8), memory=6500), vllm_memory_limit_mib=1024, vllm_memory_reservation_mib=512, vllm_cores="1,7", vllm_omp_bind="7")
-    assert found["vllm-memory-limit"]["nearest"] == {"vllm_memory_limit_mib": 2662, "ollama_memory_limit_mib": 2814}
+    assert found["vllm-memory-limit"]["nearest"] == {"vllm_memory_limit_mib": RUNTIME + 1024, "ollama_memory_limit_mib": 4452 - RUNTIME}
     assert found["bind-in-cpuset"]["nearest"] == {"vllm_omp_bind": ""} and found["core-reserved"]["nearest"] == {"vllm_cores": "1"}
     facts = topology(split(8), nodes={0: 2000, 1: 30000}, node_of=[0] * 4 + [1] * 4)
     assert refuse(facts, vllm_cores="0-3", vllm_omp_bind="0-1")["node-memory"]["nearest"] == {"vllm_cores": "", "vllm_numa": "single", "vllm_omp_bind": ""}

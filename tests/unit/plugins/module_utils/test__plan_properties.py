@@ -80,7 +80,7 @@ def check_helpless(facts, gpu, policy, violation, model=None):
         assert values["ollama_model_mib"] + 1853 + 256 + cache > memory + facts["memory"]["total_mib"] - others
         return
     weights, read = values["vllm_weights_mib"] or (model or {}).get("weights_mib") or 0, read_mib(values, model)
-    widths = [model[f"{name}_size"] for name in ("hidden", "intermediate", "vocabulary")] if model else []
+    widths = [model["intermediate_size"], model["vocabulary_size"], 4 if model["dtype"] == "float32" else 2] if model else []
     vllm = 1024 + sizing.base_of(sizing.Load(
         values["vllm_shm_mib"], weights, weights if read is None else read, values["vllm_max_num_batched_tokens"], values["vllm_max_num_seqs"], *widths)).total
     if violation["rule"] == "host-memory":

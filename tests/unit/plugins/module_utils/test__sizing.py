@@ -37,6 +37,30 @@ def test_shm_beyond_what_was_measured_counts(shm, more):
     assert sizing.runtime_mib(shm) == RUNTIME + more
 
 
+LOAD = sizing.Load(shm=256, weights=1000, read=900, tokens=1024, sequences=64, inside=4864, words=151936)
+
+
+@pytest.mark.parametrize("changes, expected", [
+    # As large as the room that the page cache of vLLM's own files leaves, or smaller.
+    ({}, (RUNTIME, 1000, 0, 900, 0)), ({"inside": None, "words": None, "sequences": 100000}, (RUNTIME, 1000, 0, 900, 0)),
+    # Scores of 256 sequences: 148.4 MiB, 11 times; the layer: 19 MiB, a third of it.
+    ({"sequences": 256}, (RUNTIME, 1000, 32 + 1639 - 570, 0, 0)),
+    ({"tokens": 131072}, (RUNTIME, 1000, 32 + 1260 - 570, 900 - 722, 0)),
+    # Twice as wide, and packed anew.
+    ({"width": 4, "weights": 1001}, (RUNTIME, 1001, 0, 900, 651)),
+    ({"width": 4, "tokens": 131072}, (RUNTIME, 1000, 32 + 2111 - 570, 0, 650)),
+])
+def test_what_a_load_takes(changes, expected):
+    assert sizing.base_of(LOAD._replace(**changes)) == expected
+
+
+def test_the_sum_names_what_is_there():
+    text = sizing.sum_text(sizing.Base(1700, 1000, 0, 900, 0), 2)
+    assert text == "runtime 1700 + weights 1000 + page cache 900 + KV cache 2048 = 5648 MiB"
+    text = sizing.sum_text(sizing.Base(1700, 1000, 20, 880, 650), 2)
+    assert text == "runtime 1700 + weights 1000 + packed copies 650 + activations 20 + page cache 880 + KV cache 2048 = 6298 MiB"
+
+
 @pytest.mark.parametrize("changes, kv", [
     ({}, 4), ({"kv_gib": 5}, 4), ({"weights": ROOM}, 4), ({"weights": ROOM + 1}, 3), ({"weights": MOST}, 1), ({"limit": LEAST, "reservation": 1024}, 1),
     ({"kv_gib": 1}, 1), ({"base": sizing.Base(RUNTIME, 100, 1, ROOM - 101)}, 4), ({"base": sizing.Base(RUNTIME, 100, 1, ROOM - 100)}, 3),
