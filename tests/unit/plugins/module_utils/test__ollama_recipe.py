@@ -142,7 +142,7 @@ def test_what_can_be_declared(models):
     ({"from": "x"}, 'ollama_models, entry 1: it is {"from": "x"}'),
     ({"name": 7}, "entry 1"),
     ({"name": "x y"}, "ollama_models, x y: 'x y' is not a model name"),
-    ({"name": "x", "modle": "y"}, "ollama_models, x: there is no option modle: there are name, state"),
+    ({"name": "x", "weight": "y"}, "ollama_models, x: there is no option weight: there are name, state"),
     ({"name": "x", "paramters": {}}, "ollama_models, x: there is no option paramters: did you mean parameters?"),
     ({"name": "x", "state": "pulled"}, "state is pulled: there are present, absent, loaded, unloaded."),
     ({"name": "x", "state": "load"}, "state is load: did you mean loaded?"),
