@@ -67,7 +67,7 @@ class Ollama:
     URL = "http://127.0.0.1:11434"
 
     def __init__(self, sh, ask):
-        self.sh, self.ask = sh, ask
+        self.sh, self.ask, self.heard = sh, ask, 0
 
     def started(self, name="ollama"):
         return self.sh(f"docker inspect --format '{{{{.State.StartedAt}}}}' {name}")
@@ -92,12 +92,13 @@ class Ollama:
         return self.ask(f"{self.URL}/api/ps")["models"][0]
 
     def told(self):
-        """What the watchdog wrote into the journal since the machine was booted."""
-        return self.sh("journalctl -b -q -o cat -t erni-ki-ollama-gpu --no-pager || true")
+        """What the watchdog wrote into the journal since it began anew, else since the machine was booted."""
+        return self.sh("journalctl -b -q -o cat -t erni-ki-ollama-gpu --no-pager || true")[self.heard:]
 
     def forget(self):
         """Let the watchdog begin anew."""
         self.sh("rm -f /run/erni-ki/ollama-gpu.json")
+        self.heard += len(self.told())
 
 
 def wait_for(condition, seconds, pause=1):
