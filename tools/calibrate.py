@@ -35,7 +35,6 @@ sys.path[:0] = [str(COLLECTIONS), str(REPO / "tests" / "sandbox")]
 from ansible_collections.erni_ki.inference.plugins.module_utils import _model_size, _sizing  # noqa: E402  (the path comes first)
 from sandbox_lib import host, images, model, shapes  # noqa: E402
 from sandbox_lib.common import SandboxError, cache_dir, lock, remove_tree, say, step, stop_on_signals, wait_for  # noqa: E402
-from sandbox_lib.engine import Engine  # noqa: E402
 
 SHAPES = REPO / "tests" / "calibrate" / "shapes.json"
 MEASURED = REPO / "tests" / "calibrate" / "measured.json"
@@ -73,8 +72,8 @@ def facts_of(folder, run):
 def predict(size, run):
     """Return what the plan reckons for this run, by parts, in MiB."""
     base = _sizing.base_of(_sizing.Load(
-        SHM_MIB, size["weights_mib"], -(-size["weights_bytes_read"] // MIB), run["tokens"], run["sequences"], size["intermediate_size"], size["vocabulary_size"],
-        _model_size.WIDTHS[size["dtype"]]))
+        SHM_MIB, size["weights_mib"], -(-size["weights_bytes_read"] // MIB), run["tokens"], run["sequences"], size["intermediate_size"],
+        size["vocabulary_size"], _model_size.WIDTHS[size["dtype"]]))
     return {**base._asdict(), "kv_cache": run["kv_cache_gib"] * _sizing.MIB_PER_GIB, "total": base.total + run["kv_cache_gib"] * _sizing.MIB_PER_GIB}
 
 
@@ -99,6 +98,8 @@ def environment(run, cpus):
     """The same for its environment. The OpenMP threads leave one CPU to the engine, as the plan does without SMT."""
     bound = cpus[:-1] or cpus
     return {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, bound)), "VLLM_CPU_NUM_OF_RESERVED_CPU": "1", "VLLM_CPU_KVCACHE_SPACE": str(run["kv_cache_gib"]),
+            # Else vLLM gives a batch up after 300 s.
+            "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": str(ANSWER_S),
             "NVIDIA_VISIBLE_DEVICES": "void", "VLLM_NO_USAGE_STATS": "1", "HOME": "/tmp", "HF_HOME": "/var/lib/erni-ki/vllm", "HF_HUB_OFFLINE": "1"}
 
 
@@ -235,12 +236,13 @@ def describe(found):
 
 def table(entries):
     """Return the table for a document: the parts of what is reckoned, and what was measured."""
-    head = ("Model", "Type", "Tokens, sequences", "Runtime", "Weights", "Packed copies", "KV cache", "Activations", "Page cache", "Reckoned", "To start", "To serve", "Difference")
+    head = ("Model", "Type", "Tokens, sequences", "Runtime", "Weights", "Packed copies", "KV cache", "Activations", "Page cache", "Reckoned",
+            "To start", "To serve", "Difference")
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for entry in entries:
         run, reckoned, measured = entry["run"], predict(entry["size"], entry["run"]), entry["measured"]
-        cells = (run["model"], run["dtype"], f"{run['tokens']}, {run['sequences']}", reckoned["runtime"], reckoned["weights"], reckoned["packed"], reckoned["kv_cache"],
-                 reckoned["activations"], reckoned["page_cache"], reckoned["total"], measured["start"], measured["serve"],
+        cells = (run["model"], run["dtype"], f"{run['tokens']}, {run['sequences']}", reckoned["runtime"], reckoned["weights"], reckoned["packed"],
+                 reckoned["kv_cache"], reckoned["activations"], reckoned["page_cache"], reckoned["total"], measured["start"], measured["serve"],
                  f"{difference(reckoned['total'], measured['need']):+.1%}")
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"

@@ -206,7 +206,8 @@ def fetch_files(hub, folder):
         path = os.path.join(folder, item["name"])
         if is_right(path, item):
             continue
-        print(f"{number}/{len(files)} {item['name']} ({item['size']} bytes)", flush=True)
+        sys.stdout.write(f"{number}/{len(files)} {item['name']} ({item['size']} bytes)\n")
+        sys.stdout.flush()
         # Named by what it is to become: nothing of another revision can get into it.
         part = os.path.join(parts, expected(item))
         before = os.path.getsize(part) if os.path.exists(part) else 0
@@ -236,4 +237,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

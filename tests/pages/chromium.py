@@ -30,8 +30,8 @@ TIMEOUT_S = 600
 # What the eye would see at once: a page wider than the screen, words outside of their picture or on top of each other.
 MEASURE = """
 <script>
-const seen = {wide: document.documentElement.scrollWidth, screen: document.documentElement.clientWidth, dark: matchMedia("(prefers-color-scheme: dark)").matches,
-              back: getComputedStyle(document.body).backgroundColor, pictures: []};
+const seen = {wide: document.documentElement.scrollWidth, screen: document.documentElement.clientWidth,
+              dark: matchMedia("(prefers-color-scheme: dark)").matches, back: getComputedStyle(document.body).backgroundColor, pictures: []};
 for (const svg of document.querySelectorAll("svg")) {
   const frame = svg.getBoundingClientRect(), all = [...svg.querySelectorAll("text")].map(one => [one.textContent, one.getBoundingClientRect()]), on = [];
   all.forEach(([name, a], place) => all.slice(place + 1).forEach(([other, b]) => {
@@ -39,12 +39,15 @@ for (const svg of document.querySelectorAll("svg")) {
   }));
   for (const [name, a] of all) for (const line of svg.querySelectorAll("line")) {
     const b = line.getBoundingClientRect();
-    if (Math.min(a.right, b.right) - Math.max(a.left, b.left) >= 0 && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3) on.push([name, line.className.baseVal]);
+    if (Math.min(a.right, b.right) - Math.max(a.left, b.left) >= 0 && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3)
+      on.push([name, line.className.baseVal]);
   }
   seen.pictures.push({
     label: svg.getAttribute("aria-label"), width: frame.width, height: frame.height, on,
-    outside: all.filter(([, a]) => a.left < frame.left - 1 || a.right > frame.right + 1 || a.top < frame.top - 1 || a.bottom > frame.bottom + 1).map(one => one[0]),
-    smallest: Math.min(...[...svg.querySelectorAll("text")].map(one => parseFloat(getComputedStyle(one).fontSize) * frame.width / svg.viewBox.baseVal.width)),
+    outside: all.filter(([, a]) => a.left < frame.left - 1 || a.right > frame.right + 1 || a.top < frame.top - 1
+                                   || a.bottom > frame.bottom + 1).map(one => one[0]),
+    smallest: Math.min(...[...svg.querySelectorAll("text")].map(
+      one => parseFloat(getComputedStyle(one).fontSize) * frame.width / svg.viewBox.baseVal.width)),
     words: all.map(one => one[0]), bars: [...svg.querySelectorAll(".bar")].map(one => one.getBBox().width)});
 }
 const rows = one => [...one.rows].map(row => [...row.cells].map(cell => cell.innerText));

@@ -48,10 +48,10 @@ def test_the_numbers_are_those_of_the_result(browser, name):
     # A bar is as long as its number.
     lost = [one["loss_percent"]["median"] for one in case["losses"]]
     bars = pictures["Loss of tokens/s in percent"]["bars"]
-    assert [bar / max(bars) for bar in bars] == pytest.approx([max(loss, 0) / max(lost) for loss in lost], abs=0.01)
+    assert [width / max(bars) for width in bars] == pytest.approx([max(loss, 0) / max(lost) for loss in lost], abs=0.01)
     used = [one["used_mib"] for one in case["memory"].values()]
     bars = pictures["Memory against limits"]["bars"]
-    assert [bar / max(bars) for bar in bars] == pytest.approx([one / max(used) for one in used], abs=0.01)
+    assert [width / max(bars) for width in bars] == pytest.approx([one / max(used) for one in used], abs=0.01)
     assert len([word for word in pictures["Who may use which logical CPU"]["words"] if word[0].isdigit()]) == len(case["host"]["owners"])
 
 

@@ -484,7 +484,7 @@ class TestCalibrate:
         wanted = set(re.findall(r"'(--[a-z-]+)'", role["__vllm_arguments"])) - {"--revision"}
         given = {word for word in calibrate.arguments(pathlib.Path("a"), self.RUN) if word.startswith("--")}
         assert given == wanted | {"--dtype"}
-        assert set(calibrate.environment(self.RUN, [0, 1])) == set(role["__vllm_base_environment"])
+        assert set(calibrate.environment(self.RUN, [0, 1])) == set(role["__vllm_base_environment"]) | {"VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS"}
         assert calibrate.environment(self.RUN, [0, 1, 2])["VLLM_CPU_OMP_THREADS_BIND"] == "0,1"
         assert calibrate.environment(self.RUN, [0])["VLLM_CPU_OMP_THREADS_BIND"] == "0"
 
@@ -501,7 +501,7 @@ class TestCalibrate:
     def test_the_table(self, calibrate, tmp_path, monkeypatch):
         monkeypatch.setattr(calibrate, "MEASURED", tmp_path / "measured.json")
         assert calibrate.tables() == {"memory": "Nothing was measured yet; `make calibrate` does it.\n"}
-        size = {"dtype": "bfloat16", "weights_mib": 100, "weights_bytes_read": 200 << 20, "hidden_size": 8, "intermediate_size": 32, "vocabulary_size": 64}
+        size = {"dtype": "bfloat16", "weights_mib": 100, "weights_bytes_read": 200 << 20, "intermediate_size": 32, "vocabulary_size": 64}
         total = calibrate.predict(size, self.RUN)["total"]
         found = {"machine": {"cpus": 2, "cpu_model": "X", "memory_gib": 24, "cgroup": 1}, "image": "i", "date": "2026-11-27", "runs": [
             {"run": self.RUN, "size": size, "measured": {"start": total, "serve": 1, "need": total}}]}

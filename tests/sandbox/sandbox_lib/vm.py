@@ -14,7 +14,7 @@ import socket
 import subprocess
 import uuid
 
-from sandbox_lib import disk, emulator, host
+from sandbox_lib import emulator, host
 from sandbox_lib.common import (
     SandboxError, elapsed_text, environment_int, is_complete, need_space, process_runs, read_pid, remove_tree, run, say, step, stop_process, tail, wait_for,
     write_private)

@@ -56,8 +56,8 @@ def test_the_document_on_split_numbering():
     found = plan(isolation="exclusive")
     assert found.pop("notes") == [
         {"rule": "weights-unknown", "text":
-            f"The size of vLLM's model is not known: {2048 - RUNTIME} MiB are left for it and for the page cache of its files. Set vllm_weights_mib to have that"
-            " checked."},
+            f"The size of vLLM's model is not known: {2048 - RUNTIME} MiB are left for it and for the page cache of its files. Set vllm_weights_mib to have"
+            " that checked."},
         {"rule": "block-size", "text": "Block size 16 became 32: vLLM 0.32.0 does not take 16 on a CPU."},
         {"rule": "model-unknown", "text": (
             "The size of Ollama's model is not known, 2691 MiB of Quadro P2200 are left for it; its KV cache is reckoned at 147456 bytes per token, which"
