@@ -131,20 +131,19 @@ TOOLKIT = (
 
 
 class Handover(NamedTuple):
-    """How Docker Engine, from this version on, hands a device over, and whether it does so for the containers that it starts at its own start."""
+    """How Docker Engine, from this version on, hands a device over."""
 
     since: tuple
     way: str | None
-    at_start: bool
     how: str
     source: str
 
 
 HANDOVER = (
-    Handover((0,), None, False, "not by CDI", "https://github.com/cncf-tags/container-device-interface/issues/84"),
-    Handover((25,), "cdi", False, 'by CDI, once `{"features": {"cdi": true}}` is set; not to the containers that it starts at its own start',
+    Handover((0,), None, "not by CDI", "https://github.com/cncf-tags/container-device-interface/issues/84"),
+    Handover((25,), "cdi", 'by CDI, once `{"features": {"cdi": true}}` is set; not to the containers that it starts at its own start',
              "https://github.com/moby/moby/issues/49989"),
-    Handover((28, 2), "cdi", True, "by CDI", "https://docs.docker.com/engine/release-notes/28/#2820"),
+    Handover((28, 2), "cdi", "by CDI", "https://docs.docker.com/engine/release-notes/28/#2820"),
 )
 
 

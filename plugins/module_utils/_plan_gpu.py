@@ -94,12 +94,6 @@ def device_of_ollama(attempt):
     if problems:
         return None
     _choice(attempt, judged, best)
-    version, handover = _engine(attempt.engine)
-    if handover and not handover.at_start:
-        later = next(row for row in compat.HANDOVER if row.at_start)
-        attempt.note(
-            "engine-start", f"Docker Engine {version} hands no GPU to the containers that it starts at its own start, as after a boot;"
-                            f" {compat.dotted(later.since)} or later does. A timer of the role ollama starts Ollama then, within a minute.")
     library = compat.library_for(best.capability, _version(values), _branch(facts.driver) or best.window.best)
     return Device(best.gpu, best.capability, library, facts.driver, best.window, vram, values["ollama_allow_partial_offload"])
 
@@ -200,24 +194,16 @@ def _start(text):
     return text[:1].upper() + text[1:]
 
 
-def _engine(engine):
-    """Return (version, how it hands a GPU over) of Docker on this host, None for what is not known.
-
-    Podman has a numbering of its own, and is refused for itself.
-    """
-    version = engine.get("version") if engine.get("installed") else None
-    parsed = parse_version(version) if isinstance(version, str) else None
-    return version, compat.handover_of(parsed) if parsed and engine.get("flavor") != "podman-docker" else None
-
-
 def _common(attempt, best):
     """Return what stands against every GPU of the host."""
     facts, engine = attempt.gpu, attempt.engine
     problems = []
     if facts.state != "ok":
         problems.append(_state(facts, best))
-    version, handover = _engine(engine)
-    if handover and handover.way is None:
+    version = engine.get("version") if engine.get("installed") else None
+    parsed = parse_version(version) if isinstance(version, str) else None
+    # Podman has a numbering of its own, and is refused for itself.
+    if parsed and engine.get("flavor") != "podman-docker" and compat.handover_of(parsed).way is None:
         least = next(row for row in compat.HANDOVER if row.way)
         problems.append(Problem(
             "engine-cdi", f"Docker Engine {version}",

@@ -5,9 +5,9 @@
 """Gives Ollama its GPU back: one look, started by erni-ki-ollama-gpu.timer. Made by erni_ki.inference; changes are overwritten.
 
 A container can lose a GPU that works well on the host: systemd or Docker takes the permission away (NVML then says 999 inside), the card
-was not there yet when the container started, or it vanished for a while. Docker before 28.2 starts no container with a CDI device at its own
-start, as after a boot (moby issue 49989), because it does not know the driver "cdi" yet by then. Ollama looks for GPUs once, at its start, and goes on with the
-CPU without a word. A restart of the container brings the GPU back, and nothing else does.
+was not there yet when the container started, or it vanished for a while. Docker before 28.2 does not even start a container with a CDI
+device at its own start, as after a boot (moby issue 49989). Ollama looks for GPUs once, at its start, and goes on with the CPU without a
+word. A restart of the container brings the GPU back, and nothing else does.
 
 What is looked at, cheapest first, and nothing that wakes an idle card:
   the nodes in the container's /dev, and whether a process in the container's cgroup may open them;

@@ -50,6 +50,8 @@ def unasked():
     (sight(listed="cpu"), dog.CERTAIN, "found no GPU when it started"),
     (sight(on_cpu=["llama3.2:3b"]), dog.LIKELY, "llama3.2:3b on the CPU"),
     (sight(container=container(running=False, error="CDI device injection failed: unresolvable CDI devices nvidia.com/gpu=x")), dog.CERTAIN, "could not start"),
+    # Docker before 28.2, after a boot.
+    (sight(container=container(running=False, error='could not select device driver "cdi" with capabilities: [[gpu]]')), dog.CERTAIN, "could not start"),
 ])
 def test_each_sign_of_a_lost_gpu(seen, sure, words):
     found = dog.suspicion(seen)

@@ -100,7 +100,6 @@ def test_docker(version, way):
     assert compat.handover_of(version).way == way
     # Nothing has to be switched on from 28.2 on.
     assert ("features" in compat.handover_of(version).how) == ((25,) <= version < (28, 2))
-    assert compat.handover_of(version).at_start == (version >= (28, 2))
 
 
 @pytest.mark.parametrize("version, required, preferred", [

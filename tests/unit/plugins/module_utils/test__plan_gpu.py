@@ -304,13 +304,6 @@ def test_docker_with_cdi_or_none_yet(docker):
     assert device(GPU, docker)["handover"] == "cdi"
 
 
-@pytest.mark.parametrize("version, noted", [("25.0.0", True), ("26.1.5", True), ("28.1.9", True), ("28.2.0", False), ("29.2.0", False), (None, False)])
-def test_docker_that_starts_no_container_with_a_gpu_by_itself(version, noted):
-    found = plan(GPU, engine(version))
-    assert ("engine-start" in rules(found)) == noted
-    assert not noted or text(found, "engine-start").startswith(f"Docker Engine {version} hands no GPU to the containers that it starts at its own start")
-
-
 # Which GPU
 
 
