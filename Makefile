@@ -11,12 +11,12 @@ ARGS ?=
 export SCENARIOS ?= default
 PY := .cache/venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help site plan verify diagnose benchmark login destroy test test-fast test-all lint docs docs-check sanity unit package pages molecule compat bench calibrate build lock clean venv venv-test
+.PHONY: help site plan verify diagnose benchmark login destroy test test-fast test-all lint docs docs-check sanity unit package pages molecule compat bench calibrate interference build lock clean venv venv-test
 # One at a time: the steps share two cores, one virtual machine and one cache.
 .NOTPARALLEL:
 
 help: ## This list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 site: venv ## Turn the sandbox, or the hosts of INVENTORY=…, into proven inference hosts (ARGS=… goes to ansible-playbook)
 	@$(PY) tools/run_playbook.py site "$(INVENTORY)" $(ARGS)
@@ -80,6 +80,9 @@ bench: venv-test ## Measure, and write docs/benchmarks.md
 
 calibrate: venv-test ## Compare the memory vLLM needs with what the plan reckons (ARGS="gpt2" chooses)
 	@$(PY) tools/calibrate.py $(ARGS)
+
+interference: venv-test ## Measure on this machine what CPU-bound neighbours cost vLLM, by layout (ARGS="--rounds 3")
+	@$(PY) tools/interference.py $(ARGS)
 
 build: venv ## The archive for ansible-galaxy collection install
 	@$(PY) tools/package.py build

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import pathlib
 import random
 import re
 import subprocess
 import sys
 import tarfile
+import time
 from xml.etree import ElementTree
 
 import pytest
@@ -518,3 +520,82 @@ class TestCalibrate:
         monkeypatch.setattr(calibrate.sys, "argv", ["calibrate.py", "gpt2", "gpt3"])
         with pytest.raises(SystemExit, match="no such model: gpt3; there are gpt2, "):
             calibrate.main()
+
+
+class TestInterference:
+    """What is measured, and what is made of it."""
+
+    @pytest.fixture(name="interference")
+    def interference_fixture(self, tool):
+        return tool("interference")
+
+    @staticmethod
+    def runs(interference, rates, rounds=3, left_out=()):
+        """Runs of all rows of a machine with two cores at these tokens/s; C(left_out) are (round, row)."""
+        rows = interference.rows_of(frozenset({0}), frozenset({1}))
+        found = []
+        for number in range(1, rounds + 1):
+            for index, (row, rate) in enumerate(zip(rows, rates)):
+                figures = {"tokens_per_second": rate, "ttft_ms": 9.0, "itl_p50_ms": 1000 / rate, "itl_p95_ms": 1000 / rate, "itl_p99_ms": 1000 / rate}
+                found.append({"round": number, "row": row.name, "services": {"vllm": figures}, "burner_cpus": float(len(row.burners)),
+                              "left_out": ["somebody"] if (number, index) in left_out else []})
+        return rows, found
+
+    def test_the_last_core_is_reserved_with_all_its_siblings(self, interference):
+        assert interference.divide([[0, 2], [1, 3]]) == ({0, 2}, [0], {1, 3})
+        assert interference.divide([[0], [1], [2]]) == ({0, 1}, [0, 1], {2})
+        with pytest.raises(interference.SandboxError, match="has one core"):
+            interference.divide([[0, 1]])
+
+    def test_every_cpu_has_a_neighbour_that_is_where_the_row_says(self, interference):
+        rows = interference.rows_of(frozenset({0, 2}), frozenset({1, 3}))
+        assert [(len(row.burners), set().union(*row.burners)) for row in rows] == [
+            (0, set()), (4, {1, 3}), (4, {0, 1, 2, 3}), (2, {0, 2}), (0, set()), (4, {0, 1, 2, 3})]
+        assert [rows[number].neighbours for number in (interference.HELD, interference.FREE, interference.INSIDE)] == [
+            "held to the reserved core", "on any CPU", "on its CPUs"]
+
+    def test_losses_are_those_against_the_same_layout(self, interference):
+        rows, runs = self.runs(interference, (100, 98, 64, 50, 150, 75))
+        found = interference.judge(rows, runs, 3)
+        assert [entry["loss_percent"] and round(entry["loss_percent"]["median"]) for entry in found] == [None, 2, 36, 50, None, 50]
+        assert interference.problems(found) == []
+
+    @pytest.mark.parametrize("rates, said", [
+        ((100, 90, 64, 50, 150, 75), "held to the reserved core cost vLLM 10.0 %, and may cost 5"),
+        ((100, 98, 97, 50, 150, 75), "on any CPU cost a vLLM that is only pinned 3.0 %: that shows nothing"),
+        ((100, 98, 64, 99, 150, 75), "on its CPUs cost a vLLM that is only pinned 1.0 %: that shows nothing"),
+    ])
+    def test_what_does_not_come_out(self, interference, rates, said):
+        rows, runs = self.runs(interference, rates)
+        wrong = interference.problems(interference.judge(rows, runs, 3))
+        assert len(wrong) == 1 and said in wrong[0]
+
+    def test_too_few_rounds_prove_nothing(self, interference):
+        rows, runs = self.runs(interference, (100, 98, 64, 50, 150, 75), left_out={(1, interference.HELD), (2, interference.HELD)})
+        found = interference.judge(rows, runs, 3)
+        assert found[interference.HELD]["loss_percent"] is None
+        assert interference.problems(found) == ["pinned, held to the reserved core: only 1 of the rounds count"]
+        assert "| - |" in interference.table(found).splitlines()[2 + interference.HELD]
+
+    def test_the_table(self, interference, tmp_path, monkeypatch):
+        monkeypatch.setattr(interference, "MEASURED", tmp_path / "interference.json")
+        assert interference.tables() == {"interference": "Nothing was measured yet; `make interference` does it.\n"}
+        found = {"machine": {"cpus": 2, "cpu_model": "X", "memory_gib": 24, "cgroup": 1}, "image": "i", "model": "m", "date": "2026-11-28", "rounds": 3,
+                 "rows": interference.judge(*self.runs(interference, (100, 98, 64, 50, 150, 75)), 3)}
+        (tmp_path / "interference.json").write_text(json.dumps(found))
+        lines = interference.tables()["interference"].splitlines()
+        assert lines[2] == "| pinned | none | 100 [100 to 100] | 10.0, 10.0 | 0.00 | - |"
+        assert lines[4] == "| pinned | 2 on any CPU | 64 [64 to 64] | 15.6, 15.6 | 2.00 | 36 [36 to 36] |"
+        assert lines[-1].endswith("with i and m on 2 CPUs (X), 24 GiB, control groups of version 1.")
+
+    def test_what_is_kept_bears_out_what_the_project_says(self, interference):
+        assert interference.problems(interference.calibrate.read(interference.MEASURED)["rows"]) == []
+
+    def test_neighbours_stay_where_they_are_put_and_end(self, interference):
+        cpu = frozenset([min(os.sched_getaffinity(0))])
+        with interference.burning([cpu]) as started:
+            deadline = time.monotonic() + 60
+            while os.sched_getaffinity(started[0].pid) != cpu:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        assert started[0].poll() is not None
