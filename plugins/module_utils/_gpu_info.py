@@ -16,6 +16,9 @@ import sys
 from ansible_collections.erni_ki.inference.plugins.module_utils import _cdi, _engine, _nvml, _pci
 from ansible_collections.erni_ki.inference.plugins.module_utils._topology import SysRoot
 
+# For NVML and for the toolkit, each. Where a host is very busy a first answer takes more than half a minute; a driver that hangs never gives one.
+TIMEOUT_S = 120.0
+
 MODULE = "sys/module/nvidia"
 PROC = "proc/driver/nvidia"
 
@@ -229,7 +232,7 @@ def check_root(sysroot):
         raise GpuError(f"The sysroot '{sysroot}' is not a folder. Unpack the dump and give the folder that holds its proc and sys.")
 
 
-def detect(sysroot="/", timeout=30.0, ask=_nvml.ask_safely, read_toolkit=toolkit):
+def detect(sysroot="/", timeout=TIMEOUT_S, ask=_nvml.ask_safely, read_toolkit=toolkit):
     """Return the GPUs of the host, as documented in M(erni_ki.inference.gpu_info).
 
     Raises GpuError, with a text for people, when C(sysroot) is no folder.

@@ -32,9 +32,9 @@ options:
   timeout:
     description:
       - How long, in seconds, NVML and the container toolkit's program may each take. One that hangs is reported.
-      - A host of many GPUs without a persistence daemon takes a few seconds for each.
+      - A host of many GPUs without a persistence daemon takes a few seconds for each, and one that is very busy half a minute.
     type: float
-    default: 30
+    default: 120
 seealso:
   - module: erni_ki.inference.colocation_plan
 """
@@ -257,17 +257,17 @@ gpu:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.erni_ki.inference.plugins.module_utils._gpu_info import GpuError, detect
+from ansible_collections.erni_ki.inference.plugins.module_utils._gpu_info import TIMEOUT_S, GpuError, detect
 
 
 def main():
     module = AnsibleModule(
-        argument_spec={"sysroot": {"type": "path", "default": "/"}, "timeout": {"type": "float", "default": 30}},
+        argument_spec={"sysroot": {"type": "path", "default": "/"}, "timeout": {"type": "float", "default": TIMEOUT_S}},
         supports_check_mode=True,
     )
     timeout = module.params["timeout"]
     if timeout <= 0:
-        module.fail_json(msg=f"timeout is {timeout:g} s; it must be above 0, such as 30.")
+        module.fail_json(msg=f"timeout is {timeout:g} s; it must be above 0, such as {TIMEOUT_S:g}.")
     try:
         gpu = detect(module.params["sysroot"], timeout)
     except GpuError as error:

@@ -552,7 +552,7 @@ def look_fixture(tmp_path, library):
     """Look at the host in a process that finds the stand-in, with this card's data."""
     pytest.importorskip("pynvml", reason="nvidia-ml-py is not installed")
 
-    def look(data, root, timeout=30.0):
+    def look(data, root, timeout=120.0):
         card = tmp_path / "card.conf"
         # What goes wrong in all functions stands before the card's section, what is on the card in it.
         rules = "".join(line for line in data.splitlines(True) if "=nvml" in line)

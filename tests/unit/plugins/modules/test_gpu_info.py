@@ -89,4 +89,4 @@ def test_bad_sysroot(run, tmp_path):
 def test_timeout_of_nothing(run):
     status, result = run(timeout=0)
     assert status == 1
-    assert result["msg"] == "timeout is 0 s; it must be above 0, such as 30."
+    assert result["msg"] == "timeout is 0 s; it must be above 0, such as 120."
