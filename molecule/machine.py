@@ -86,7 +86,9 @@ def play(settings):
 
 def asked(module_name, **options):
     """The result of a module of the collection on the machine under test; it has to succeed."""
-    done = ansible("ansible", "-i", str(INVENTORY), "inference", "-m", f"erni_ki.inference.{module_name}", "-a", json.dumps(options),
+    # Ansible takes an empty mapping for text.
+    words = ("-a", json.dumps(options)) if options else ()
+    done = ansible("ansible", "-i", str(INVENTORY), "inference", "-m", f"erni_ki.inference.{module_name}", *words,
                    ANSIBLE_LOAD_CALLBACK_PLUGINS="1", ANSIBLE_STDOUT_CALLBACK="ansible.posix.json")
     assert done.code == 0, done.text
     # Lines of another callback stand before and behind.
