@@ -8,8 +8,7 @@ Every role's README.md is made whole. In the README.md of the collection a table
 <!-- end of variables -->. With * instead of a role the place gets all roles that have no place of their own. A role whose short
 description ends with (internal) needs none.
 
-The tables of docs/gpu.md are made from the compatibility tables, see gpu_tables.py; those of docs/models.md and docs/benchmark.md
-from what was measured, see calibrate.py and interference.py.
+The tables of docs/gpu.md are made from the compatibility tables, see gpu_tables.py; that of docs/models.md from what was measured, see calibrate.py.
 """
 from __future__ import annotations
 
@@ -19,7 +18,6 @@ import sys
 
 import calibrate
 import gpu_tables
-import interference
 import yaml
 
 from common import REPO, Checks, export
@@ -153,11 +151,11 @@ def documents():
         made = gpu_tables.tables(gpu_tables.load(), engine_version(roles))
         problems += gpu_tables.misplaced(read(document), made)
         wanted[document] = gpu_tables.fill_in(read(document), made)
-    for name, made in (("models", calibrate.tables()), ("benchmark", interference.tables())):
-        document = REPO / "docs" / f"{name}.md"
-        if document.exists():
-            problems += gpu_tables.misplaced(read(document), made, f"docs/{name}.md")
-            wanted[document] = gpu_tables.fill_in(read(document), made)
+    document = REPO / "docs" / "models.md"
+    if document.exists():
+        made = calibrate.tables()
+        problems += gpu_tables.misplaced(read(document), made, "docs/models.md")
+        wanted[document] = gpu_tables.fill_in(read(document), made)
     return wanted, problems
 
 

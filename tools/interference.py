@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -26,14 +27,15 @@ from typing import NamedTuple
 
 import calibrate
 
-from calibrate import REPO, host, images, machine, model, say, shapes, step
+from calibrate import BENCH, REPO, host, images, machine, model, say, shapes, step
 from calibrate import SandboxError, cache_dir, lock, remove_tree, stop_on_signals, wait_for
 
 from ansible_collections.erni_ki.inference.plugins.module_utils import _benchmark, _benchmark_stats, _benchmark_stream, _benchmark_watch, _check_api, _topology
 
-MEASURED = REPO / "tests" / "bench" / "interference.json"
 RUN = {"model": "SmolLM2-135M", "dtype": "auto", "kv_cache_gib": 1, "context": 2048, "tokens": 1024, "sequences": 64}
 TOKENS = 32
+# For each CPU: with one alone, the scheduler finds them all a place beside vLLM's few threads.
+NEIGHBOURS = 2
 SETTINGS = _benchmark.Settings()
 PINNED, UNPINNED = "pinned", "unpinned"
 
@@ -61,39 +63,58 @@ def divide(cores):
 def rows_of(mine, reserved):
     """Return what is measured; a row without neighbours is what the others of its layout are compared with."""
     every = mine | reserved
+    number = NEIGHBOURS * len(every)
     return [
         Row(PINNED, "idle"),
-        Row(PINNED, "held to the reserved core", (reserved,) * len(every), reserved),
-        Row(PINNED, "on any CPU", (every,) * len(every), every),
+        Row(PINNED, "held to the reserved core", (reserved,) * number, reserved),
+        Row(PINNED, "on any CPU", (every,) * number, every),
         Row(PINNED, "on its CPUs", (mine,) * len(mine), mine),
         Row(UNPINNED, "idle"),
-        Row(UNPINNED, "on any CPU", (every,) * len(every), every),
+        Row(UNPINNED, "on any CPU", (every,) * number, every),
     ]
 
 
 HELD, FREE, INSIDE = 1, 2, 3
 
 
-@contextlib.contextmanager
-def burning(places):
-    """Neighbours that compute without a pause, each on its CPUs; they end when we do, however we end."""
-    started = []
-    try:
-        for place in places:
-            command = ["setpriv", "--pdeathsig", "KILL", "taskset", "--cpu-list", ",".join(map(str, sorted(place))), sys.executable, "-c", "while True: pass"]
-            started.append(subprocess.Popen(command, stdin=subprocess.DEVNULL))
-        yield started
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
+def send(number, pids):
+    """Docker's own pause now and then fails to freeze what is very busy."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+class Neighbours:
+    """CPU-bound neighbours, each in a container and so in a control group of its own, as a host's services are; asleep until they are wanted."""
+
+    def __init__(self, engine, number):
+        self.engine, self.names, self.pids = engine, [f"vllm-interference-neighbour-{index}" for index in range(number)], {}
+
+    def start(self):
+        for name in self.names:
+            self.engine.docker("run", "--detach", "--name", name, "--network", "none", "--entrypoint", "python3", images.OLLAMA, "-c", "while True: pass")
+            self.pids[name] = int(self.engine.docker("inspect", "--format", "{{.State.Pid}}", name))
+            send(signal.SIGSTOP, [self.pids[name]])
+
+    @contextlib.contextmanager
+    def awake(self, places):
+        """As many as there are places, each on its CPUs; their processes."""
+        names = self.names[:len(places)]
+        pids = {self.pids[name] for name in names}
+        for name, place in zip(names, places):
+            self.engine.docker("update", "--cpuset-cpus", ",".join(map(str, sorted(place))), name)
+        send(signal.SIGCONT, pids)
+        try:
+            yield pids
+        finally:
+            send(signal.SIGSTOP, pids)
 
 
 class Server:
     """A vLLM of one layout; only one is awake at a time."""
 
-    def __init__(self, engine, layout, log):
-        self.engine, self.layout, self.log = engine, layout, log
+    def __init__(self, engine, layout):
+        self.engine, self.layout = engine, layout
         self.name = f"vllm-interference-{layout}"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -101,7 +122,7 @@ class Server:
         self.driver = None
 
     def docker(self, *words):
-        return self.engine.docker(*words, log=self.log)
+        return self.engine.docker(*words)
 
     def start(self, folder, limit_mib, mine, bound):
         variables = dict(calibrate.environment(RUN, []), VLLM_CPU_OMP_THREADS_BIND="auto")
@@ -135,22 +156,22 @@ class Server:
 
     @contextlib.contextmanager
     def awake(self):
-        self.docker("unpause", self.name)
+        pids = self.pids()
+        send(signal.SIGCONT, pids)
         try:
             yield
         finally:
-            self.docker("pause", self.name)
+            send(signal.SIGSTOP, pids)
 
 
-def measure(server, row, seconds, cpus):
+def measure(server, neighbours, row, seconds, cpus):
     """Return one run of a row: vLLM's figures, what its neighbours got, and why it does not count, if it does not."""
-    with server.awake(), burning(row.burners) as burners:
-        pids = {process.pid for process in burners}
+    with server.awake(), neighbours.awake(row.burners) as pids:
         ours = pids | server.pids() | {os.getpid()}
         first, begun = _benchmark_watch.look(), time.monotonic()
         requests = _benchmark_stream.drive([server.driver], seconds)
         second, lasted = _benchmark_watch.look(), time.monotonic() - begun
-        ended = sum(process.poll() is not None for process in burners)
+        ended = sum(not os.path.exists(f"/proc/{pid}") for pid in pids)
     foreign, named = _benchmark_watch.others(first, second, ours, cpus)
     run = {
         "services": {"vllm": _benchmark_stats.figures(requests["vllm"])}, "burner_cpus": _benchmark_watch.of(first, second, pids) / lasted,
@@ -178,24 +199,26 @@ def measure_all(options, topology):
         calibrate.need_memory(2 * limit)
         engine = images.ensure_built(cache)
         with engine.started():
-            servers = {layout: Server(engine, layout, log) for layout in (PINNED, UNPINNED)}
+            servers = {layout: Server(engine, layout) for layout in (PINNED, UNPINNED)}
+            neighbours = Neighbours(engine, max(len(row.burners) for row in rows))
             try:
                 engine.docker("container", "prune", "--force", log=log)
                 for server in servers.values():
                     with step(f"start the {server.layout} vLLM"):
                         server.start(folder, limit, mine, bound)
-                        server.docker("pause", server.name)
+                        send(signal.SIGSTOP, server.pids())
+                neighbours.start()
                 order = _benchmark.schedule(rows, options.rounds)
                 for done, (number, row) in enumerate(order, 1):
-                    run = measure(servers[row.layout], row, options.seconds, mine | reserved)
+                    run = measure(servers[row.layout], neighbours, row, options.seconds, mine | reserved)
                     runs.append({"round": number, "row": row.name, **run})
                     figures = run["services"]["vllm"]
                     said = f"left out: {'; '.join(run['left_out'])}" if run["left_out"] else f"{figures['tokens_per_second']:.1f} tokens/s"
                     say(f"{done} of {len(order)}: round {number}, {row.name}: {said}")
             finally:
-                for server in servers.values():
-                    subprocess.run([host.tool("docker"), "rm", "--force", server.name], env=engine.environment(), check=False,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                names = [*neighbours.names, *(server.name for server in servers.values())]
+                subprocess.run([host.tool("docker"), "rm", "--force", *names], env=engine.environment(), check=False,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         engine.strip()
         remove_tree(place)
     return rows, runs
@@ -251,15 +274,6 @@ def table(found):
     return "\n".join(lines) + "\n"
 
 
-def tables():
-    """Return what stands in docs/benchmark.md between <!-- table: interference --> and <!-- end of table -->, from the last run that is kept."""
-    if not MEASURED.exists():
-        return {"interference": "Nothing was measured yet; `make interference` does it.\n"}
-    found = calibrate.read(MEASURED)
-    return {"interference": f"{table(found['rows'])}\nMedian and range of {found['rounds']} interleaved rounds, measured on {found['date']}"
-                            f" with {found['image']} and {found['model']} on {calibrate.describe(found['machine'])}.\n"}
-
-
 def main():
     parser = argparse.ArgumentParser(description="Measure what CPU-bound neighbours cost vLLM, by layout.")
     parser.add_argument("--rounds", type=int, default=SETTINGS.repeats, help="how often each row is measured (%(default)s)")
@@ -274,14 +288,13 @@ def main():
         sys.exit(f"interference: {error}")
     found = judge(rows, runs, options.rounds)
     print(table(found), end="")
+    kept = {"machine": machine(), "image": images.VLLM, "model": RUN["model"], "date": time.strftime("%Y-%m-%d"), "rounds": options.rounds, "rows": found}
+    BENCH.mkdir(parents=True, exist_ok=True)
+    (BENCH / "interference.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     wrong = problems(found)
     if wrong:
         sys.exit(f"interference: not as it must be: {'; '.join(wrong)}")
-    cgroup = _topology.detect()["cgroup"]["version"]
-    kept = {"machine": {**machine(), "cgroup": cgroup}, "image": images.VLLM, "model": RUN["model"], "date": time.strftime("%Y-%m-%d"),
-            "rounds": options.rounds, "rows": found}
-    MEASURED.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    say(f"interference: ok; {MEASURED.relative_to(REPO)} written, and `make docs` writes the table")
+    say("interference: ok")
 
 
 if __name__ == "__main__":
