@@ -54,6 +54,8 @@ def stand_ins():
     roles = {
         "plan/decide": [{"name": "Decide", "ansible.builtin.set_fact": {"plan_decided": DECIDED}}],
         "plan/load": [{"name": "Load", "ansible.builtin.set_fact": {"plan_decided": APPLIED}}],
+        # The real one.
+        "plan/take": yaml.safe_load((REPO / "roles" / "plan" / "tasks" / "take.yml").read_text(encoding="utf-8")),
         "verify/main": [note("verify")],
     }
     for name in ("cpu_partition", "ollama", "vllm"):
