@@ -29,7 +29,7 @@ notes:
   - With control groups of version 2 the permission for a device stands in no file. To find it out, a short-lived child of the module joins the group of
     the container and tries to open a nameless device node of NVIDIA's number; the kernel refuses that before any driver is asked. The node is made where
     only root can enter, and is gone before it is used. The child ends at once, and would be the first to die were the container out of memory.
-  - With a GPU, NVML is asked as M(erni_ki.inference.gpu_info) does, in a child of the module that ends within 30 seconds. No library from inside of a
+  - With a GPU, NVML is asked as M(erni_ki.inference.gpu_info) does, in a child of the module that ends within two minutes. No library from inside of a
     container is ever loaded, and no program in it is started.
   - A model that Ollama unloads right after its use is loaded once more, for two minutes, to be looked at.
   - The engine is the one that E(DOCKER_HOST) in the environment of the task names; the default socket without.
@@ -187,42 +187,8 @@ urls:
     ollama: http://127.0.0.1:11434
 """
 
-import json
-
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.erni_ki.inference.plugins.module_utils import _check_api, _docker, _plan_table, _proof
-
-
-def read_plan(module):
-    """Return the plan, from the option or the file; fail in words when there is none that can be used."""
-    params = module.params
-    plan, where = params["plan"], "the option plan"
-    if plan is None:
-        where = params["plan_path"]
-        try:
-            with open(where, encoding="utf-8") as handle:
-                plan = json.load(handle)
-        except FileNotFoundError:
-            module.fail_json(msg=f"There is no plan at {where}, so there is nothing to judge this host against. Apply one first (playbook site).")
-        except OSError as error:
-            module.fail_json(msg=f"The plan {where} cannot be read: {error.strerror}. Run with become: true.")
-        except ValueError as error:
-            module.fail_json(msg=f"The plan {where} is not valid JSON: {error}. Apply it again (playbook site).")
-    try:
-        return _proof.load_plan(plan)
-    except _proof.PlanError as error:
-        module.fail_json(msg=f"{where}: {error}.")
-
-
-def wanted_services(module, plan):
-    planned = _proof.planned_services(plan)
-    asked = module.params["services"]
-    if asked is None:
-        asked = planned
-    absent = [service for service in asked if service not in planned]
-    if absent or not asked:
-        module.fail_json(msg=f"The plan has no service {', '.join(absent) or 'to check'}; it has {', '.join(planned) or 'none'}.")
-    return [service for service in _proof.SERVICES if service in asked]
+from ansible_collections.erni_ki.inference.plugins.module_utils import _check_api, _docker, _plan_input, _plan_table, _proof
 
 
 def apis(module, services):
@@ -286,8 +252,8 @@ def main():
     timeout = module.params["timeout"]
     if timeout <= 0:
         module.fail_json(msg=f"timeout is {timeout:g} s; it must be above 0, such as 120.")
-    plan = read_plan(module)
-    services = wanted_services(module, plan)
+    plan = _plan_input.read_plan(module, "there is nothing to judge this host against")
+    services = _plan_input.wanted_services(module, plan, "to check")
     asked = apis(module, services)
     seen = {}
     checks = _proof.prove(plan, services, asked, inspector(timeout, seen), generate=module.params["generate"])

@@ -341,12 +341,11 @@ settings:
   sample: {repeats: 5, tokens: 64}
 """
 
-import json
 import select
 import sys
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.erni_ki.inference.plugins.module_utils import _benchmark, _benchmark_stream, _check_api, _docker, _proof
+from ansible_collections.erni_ki.inference.plugins.module_utils import _benchmark, _benchmark_stream, _check_api, _docker, _plan_input, _proof
 from ansible_collections.erni_ki.inference.plugins.module_utils._check import Subject
 from ansible_collections.erni_ki.inference.plugins.module_utils._cpulist import format_cpulist
 
@@ -358,26 +357,6 @@ LEAST = {
 
 
 DOCKER_S = 30
-
-
-def read_plan(module):
-    """Return the plan; fail in words when there is none that can be used."""
-    plan, where = module.params["plan"], "the option plan"
-    if plan is None:
-        where = module.params["plan_path"]
-        try:
-            with open(where, encoding="utf-8") as handle:
-                plan = json.load(handle)
-        except FileNotFoundError:
-            module.fail_json(msg=f"There is no plan at {where}, so nothing is promised that could be measured. Apply one first (playbook site).")
-        except OSError as error:
-            module.fail_json(msg=f"The plan {where} cannot be read: {error.strerror}. Run with become: true.")
-        except ValueError as error:
-            module.fail_json(msg=f"The plan {where} is not valid JSON: {error}. Apply it again (playbook site).")
-    try:
-        return _proof.load_plan(plan)
-    except _proof.PlanError as error:
-        module.fail_json(msg=f"{where}: {error}.")
 
 
 def drivers(module, services):
@@ -449,12 +428,8 @@ def main():
             module.fail_json(msg=f"{name} is {params[name]:g}; it must be {least:g} or more, such as {usual:g}.")
     if _docker.docker is None:
         module.fail_json(msg=missing_required_lib("docker"), exception=_docker.IMPORT_ERROR)
-    plan = read_plan(module)
-    planned = _proof.planned_services(plan)
-    asked = [service for service in _proof.SERVICES if service in (planned if params["services"] is None else params["services"])]
-    absent = [service for service in asked if service not in planned]
-    if absent or not asked:
-        module.fail_json(msg=f"The plan has no service {', '.join(absent) or 'to measure'}; it has {', '.join(planned) or 'none'}.")
+    plan = _plan_input.read_plan(module, "nothing is promised that could be measured")
+    asked = _plan_input.wanted_services(module, plan, "to measure")
     settings = _benchmark.Settings(**{name: params[name] for name in _benchmark.Settings._fields})
     try:
         around = host(plan, asked)
