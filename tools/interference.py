@@ -21,7 +21,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from typing import NamedTuple
 
@@ -84,6 +83,16 @@ def send(number, pids):
             os.kill(pid, number)
 
 
+@contextlib.contextmanager
+def awake(pids):
+    """Let processes that are stopped run, as long as this lasts."""
+    send(signal.SIGCONT, pids)
+    try:
+        yield pids
+    finally:
+        send(signal.SIGSTOP, pids)
+
+
 class Neighbours:
     """CPU-bound neighbours, each in a container and so in a control group of its own, as a host's services are; asleep until they are wanted."""
 
@@ -96,18 +105,12 @@ class Neighbours:
             self.pids[name] = int(self.engine.docker("inspect", "--format", "{{.State.Pid}}", name))
             send(signal.SIGSTOP, [self.pids[name]])
 
-    @contextlib.contextmanager
-    def awake(self, places):
-        """As many as there are places, each on its CPUs; their processes."""
+    def move(self, places):
+        """Put as many as there are places on their CPUs, and return their processes."""
         names = self.names[:len(places)]
-        pids = {self.pids[name] for name in names}
         for name, place in zip(names, places):
             self.engine.docker("update", "--cpuset-cpus", ",".join(map(str, sorted(place))), name)
-        send(signal.SIGCONT, pids)
-        try:
-            yield pids
-        finally:
-            send(signal.SIGSTOP, pids)
+        return {self.pids[name] for name in names}
 
 
 class Server:
@@ -121,9 +124,6 @@ class Server:
             self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
         self.driver = None
 
-    def docker(self, *words):
-        return self.engine.docker(*words)
-
     def start(self, folder, limit_mib, mine, bound):
         variables = dict(calibrate.environment(RUN, []), VLLM_CPU_OMP_THREADS_BIND="auto")
         # Unpinned is vLLM as it comes.
@@ -133,41 +133,32 @@ class Server:
             variables["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, bound))
             held = ["--cpuset-cpus", ",".join(map(str, sorted(mine)))]
         words = [word for name, value in variables.items() for word in ("--env", f"{name}={value}")]
-        self.docker("run", "--detach", "--name", self.name, "--network", "host", "--user", "1000:1000", "--tmpfs", "/tmp",
-                    "--shm-size", f"{calibrate.SHM_MIB}m", *held, "--memory", f"{limit_mib}m", "--memory-swap", f"{limit_mib}m",
-                    "--volume", f"{folder}:/srv/models/{folder.name}:ro", *words, images.VLLM, *calibrate.arguments(folder, RUN),
-                    # The last of a kind counts.
-                    "--host", "127.0.0.1", "--port", self.url.rpartition(":")[2])
+        self.engine.docker("run", "--detach", "--name", self.name, "--network", "host", "--user", "1000:1000", "--tmpfs", "/tmp",
+                           "--shm-size", f"{calibrate.SHM_MIB}m", *held, "--memory", f"{limit_mib}m", "--memory-swap", f"{limit_mib}m",
+                           "--volume", f"{folder}:/srv/models/{folder.name}:ro", *words, images.VLLM, *calibrate.arguments(folder, RUN),
+                           # The last of a kind counts.
+                           "--host", "127.0.0.1", "--port", self.url.rpartition(":")[2])
         wait_for(self._healthy, f"the {self.layout} vLLM to become healthy", calibrate.START_S, pause_s=2)
         api = _check_api.Api("vllm", self.url, calibrate.ANSWER_S, folder.name, None, None)
         self.driver = _benchmark_stream.Driver(api, folder.name, TOKENS, _benchmark_stream.first_number())
         self.driver.ask()
 
     def _healthy(self):
-        if self.docker("inspect", "--format", "{{.State.Running}}", self.name).strip() != "true":
-            raise SandboxError(f"The {self.layout} vLLM ended:\n{self.docker('logs', '--tail', '30', self.name)}")
-        with contextlib.suppress(OSError, urllib.error.URLError):
+        if self.engine.docker("inspect", "--format", "{{.State.Running}}", self.name).strip() != "true":
+            raise SandboxError(f"The {self.layout} vLLM ended:\n{self.engine.docker('logs', '--tail', '30', self.name)}")
+        with contextlib.suppress(OSError):
             return urllib.request.urlopen(f"{self.url}/health", timeout=30).status == 200
         return False
 
     def pids(self):
         """Its processes, as this machine numbers them."""
-        return {int(number) for number in re.findall(r"^\s*(\d+)\s*$", self.docker("top", self.name, "-o", "pid"), re.MULTILINE)}
-
-    @contextlib.contextmanager
-    def awake(self):
-        pids = self.pids()
-        send(signal.SIGCONT, pids)
-        try:
-            yield
-        finally:
-            send(signal.SIGSTOP, pids)
+        return {int(number) for number in re.findall(r"^\s*(\d+)\s*$", self.engine.docker("top", self.name, "-o", "pid"), re.MULTILINE)}
 
 
 def measure(server, neighbours, row, seconds, cpus):
     """Return one run of a row: vLLM's figures, what its neighbours got, and why it does not count, if it does not."""
-    with server.awake(), neighbours.awake(row.burners) as pids:
-        ours = pids | server.pids() | {os.getpid()}
+    with awake(server.pids()) as served, awake(neighbours.move(row.burners)) as pids:
+        ours = pids | served | {os.getpid()}
         first, begun = _benchmark_watch.look(), time.monotonic()
         requests = _benchmark_stream.drive([server.driver], seconds)
         second, lasted = _benchmark_watch.look(), time.monotonic() - begun
@@ -257,7 +248,7 @@ def problems(found, limit=SETTINGS.max_loss_cpu):
 
 
 def table(found):
-    """Return the table for a document."""
+    """Return the figures as a table."""
     def ranged(value, digits=0):
         return "-" if value is None else f"{value['median']:.{digits}f} [{value['min']:.{digits}f} to {value['max']:.{digits}f}]"
 

@@ -260,6 +260,18 @@ def remove_tree(folder):
             time.sleep(0.2)
 
 
+def settle(work, folder, alone=False):
+    """Move what was made in C(work) to its place in the cache, marked as complete; C(alone) removes what was made there of other inputs."""
+    (work / "complete").touch()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    remove_tree(folder)
+    work.rename(folder)
+    if alone:
+        for other in folder.parent.iterdir():
+            if other != folder:
+                remove_tree(other)
+
+
 def need_space(folder, gib, what):
     """Refuse early, with numbers, instead of ending half way with a full disk."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 
-from sandbox_lib.common import SANDBOX, input_hash, is_complete, need_space, remove_tree, run, step
+from sandbox_lib.common import SANDBOX, input_hash, is_complete, need_space, remove_tree, run, settle, step
 from sandbox_lib.host import tool
 
 # apt settings that say how to reach a mirror; the rest of the host's apt configuration is its own affair.
@@ -92,13 +92,7 @@ def unpacked(cache, name, suite, packages, unused, check=lambda root: None):
             for part in unused:
                 remove_tree(work / part)
             check(work)
-        (work / "complete").touch()
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        remove_tree(folder)
-        work.rename(folder)
-        for other in folder.parent.iterdir():
-            if other != folder:
-                remove_tree(other)
+        settle(work, folder, alone=True)
     finally:
         remove_tree(work)
     return folder

@@ -12,7 +12,7 @@ import shutil
 import time
 
 from sandbox_lib import debian, host
-from sandbox_lib.common import SANDBOX, SandboxError, input_hash, is_complete, need_space, remove_tree, run, step
+from sandbox_lib.common import SANDBOX, SandboxError, input_hash, is_complete, need_space, remove_tree, run, settle, step
 
 SUITE = "trixie"
 ROOT_GIB = 16
@@ -65,10 +65,7 @@ def ensure_base(cache):
         with step("base disk: write its file system"):
             _write(work, log)
         remove_tree(work / "root")
-        (work / "complete").touch()
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        remove_tree(folder)
-        work.rename(folder)
+        settle(work, folder)
     finally:
         remove_tree(work)
     return folder

@@ -16,7 +16,7 @@ import venv
 
 from sandbox_lib import debian, disk, host, model
 from sandbox_lib.common import (
-    REPO, SANDBOX, Background, SandboxError, input_hash, is_complete, need_space, remove_tree, run, say, step, wait_for)
+    REPO, SANDBOX, Background, SandboxError, input_hash, is_complete, need_space, remove_tree, run, say, settle, step, wait_for)
 from sandbox_lib.engine import Engine, registry_answers
 
 CONTAINERS_GIB = 24
@@ -112,10 +112,7 @@ def ensure(cache, mode, download=None):
             need_space(cache, 1, "an empty container disk")
             with step("container disk: empty"):
                 disk.write_ext4(None, work / "disk.raw", "container", CONTAINERS_GIB, cache / "log" / "images.log")
-        (work / "complete").touch()
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        remove_tree(folder)
-        work.rename(folder)
+        settle(work, folder)
     finally:
         remove_tree(work)
     return folder
@@ -172,13 +169,7 @@ def finish_wheels(cache, download, names=None):
         with step("wheels: wait for pip"):
             download.wait("pip did not find all packages of the lock file. The CPU build of torch ends in +cpu: "
                           "where pip's own index has none, name one that does in PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS.")
-        (work / "complete").touch()
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        remove_tree(folder)
-        work.rename(folder)
-        for other in folder.parent.iterdir():
-            if other != folder:
-                remove_tree(other)
+        settle(work, folder, alone=True)
     return folder
 
 
