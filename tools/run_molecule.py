@@ -20,19 +20,28 @@ from common import CACHE, LOGS, REPO, RESULTS, Checks, duration, environment, re
 # Molecule says "INFO     default ➜ converge: Executing" before an action, and more after the word for parts of one.
 ACTION = re.compile(r"(?:^|\s)[\w-]+ ➜ (?P<action>[a-z_]+): Executing\s*$")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+FAILED_TASK = re.compile(r"\[ERROR\]: (Task failed: .*?)\s*$")
 
 
 class Clock:
-    """Tells Molecule's actions apart in its output, and measures them."""
+    """Tells Molecule's actions apart in its output, measures them, and keeps what the last task that failed said."""
 
     def __init__(self, now):
         self.actions = []
         self.since = now
+        self.complaint = ""
 
     def read(self, line, now):
-        found = ACTION.search(COLOUR.sub("", line))
+        line = COLOUR.sub("", line)
+        wrong = FAILED_TASK.search(line)
+        if wrong:
+            self.complaint = f", {self.actions[-1][0] if self.actions else 'start'}: {wrong[1]}"
+        found = ACTION.search(line)
         if found:
             self.close(now)
+            # These two follow a failure too.
+            if found["action"] not in ("cleanup", "destroy"):
+                self.complaint = ""
             self.actions.append([found["action"], None])
             self.since = now
             return found["action"]
@@ -81,7 +90,7 @@ def run(scenario, checks):
     clock.close(time.monotonic())
     seconds = time.monotonic() - start
     tests += put_aside(report, len(clock.actions) + 1)
-    failure = f"exit code {process.returncode}" if process.returncode else None if tests else "Molecule ran no test of the verifier"
+    failure = f"exit code {process.returncode}{clock.complaint}" if process.returncode else None if tests else "Molecule ran no test of the verifier"
     checks.add(f"scenario {scenario}", seconds, failure)
     actions = [{"action": action, "seconds": round(took, 1)} for action, took in clock.actions]
     record(f"molecule-{scenario}", seconds, ok=failure is None, tests=tests, actions=actions)

@@ -26,7 +26,7 @@ def count(step):
             wrong = next((found for found in (case.find("failure"), case.find("error")) if found is not None), None)
             if wrong is not None:
                 said = " ".join(wrong.get("message", "").split())
-                failed.append(f"{case.get('classname', '')}::{case.get('name')}: {said:.200}")
+                failed.append(f"{case.get('classname', '')}::{case.get('name')}: {said:.600}")
             elif case.find("skipped") is not None:
                 skipped += 1
             else:

@@ -346,6 +346,20 @@ def test_molecule_clock(tool):
     assert clock.actions == [["create", 5], ["converge", 4]]
 
 
+def test_the_summary_says_which_task_ended_a_scenario(tool):
+    def said(*lines):
+        clock = tool("run_molecule").Clock(0)
+        for line in lines:
+            clock.read(line, 1)
+        return clock.complaint
+
+    starts = "INFO     default ➜ {}: Executing".format
+    wrong = "  \x1b[31m│\x1b[0m \x1b[0;31m[ERROR]: Task failed: Action failed: the host did not come back\x1b[0m\n"
+    assert said(starts("side_effect"), wrong, starts("destroy")) == ", side_effect: Task failed: Action failed: the host did not come back"
+    # What was rescued is not what ended it.
+    assert said(starts("create"), wrong, starts("converge"), starts("destroy")) == ""
+
+
 def test_a_scenario_may_verify_twice(tool, tmp_path):
     run_molecule, report = tool("run_molecule"), tmp_path / "molecule-default.xml"
     assert run_molecule.put_aside(report, 1) == 0
