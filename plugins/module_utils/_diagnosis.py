@@ -298,7 +298,8 @@ def _does_not_start(subject, host, state, text, explained):
     told = _engine_logs.explain(text, service)
     if told:
         return _of_row(told[0], "critical", subject, f"{ended}; docker logs {subject.name}: {told[1]}", explained)
-    if killed and looping:
+    # The slice counts for as long as the host runs: what ended this loop's starts is one kill or more for each.
+    if looping and killed >= max(restarts, 1):
         return finding("oom_kill", "critical", service, f"{ended}; {killed} killed in {subject.wanted['slice']}",
                        f"The kernel kills it again and again, because it wants more memory than its limit.{_budget(subject)}",
                        f"Give it a smaller KV cache, context or model, or raise plan_{service}_memory_limit_mib; then run the playbook site.", explained)

@@ -20,7 +20,9 @@ WRONG = {
     "confinement_lost": ({"caps": ""}, {"confinement_lost"}, "capabilities"),
     "published_elsewhere": ({"port": "-p 11434:11434"}, {"published_elsewhere"}, "0.0.0.0"),
     "not_answering": ({"standin": "-e STANDIN_HUNG=true", "health": "--health-cmd true --health-interval 2s"}, {"not_answering"}, "no full answer"),
-    "cpu_throttled": ({"standin": "--cpus 0.05", "health": "--health-cmd true --health-interval 2s"}, {"cpu_throttled"}, "periods throttled"),
+    # Enough that it comes up and answers, and too little for its start.
+    "cpu_throttled": ({"standin": "--cpus 0.3", "health": "--health-cmd 'ollama ls' --health-interval 10s --health-start-period 300s"},
+                      {"cpu_throttled"}, "periods throttled"),
 }
 
 # How a container ends, and what must be found for it.
