@@ -73,6 +73,8 @@ CHECKS = {
 _OF_TROUBLE = frozenset((
     "container_running", "container_health", "restart_count", "api_health", "token_generated", "omp_threads", "gpu_loaded", "gpu_libraries",
     "gpu_processes", "runner_threads"))
+# What is asked of processes, of which a paused container may have some that were on their way in.
+_OF_PROCESSES = frozenset(("threads_in_cpuset", "threads_env", "no_gpu_permission", "hardening"))
 _OF_BINDING = frozenset(name for name, row in CHECKS.items() if row[0] == "binding_lost")
 _GPU_CAUSES = ("gpu_driver", "gpu_uuid", "cdi_fresh", "gpu_nodes")
 _OF_GPU = frozenset(_GPU_CAUSES + ("gpu_loaded", "gpu_libraries", "gpu_processes"))
@@ -184,11 +186,13 @@ def service_trouble(subject, host, result, planned=True):
         result.logs[service] = _engine_logs.lines_of(text, KEPT_LINES)
     if state.get("Status") == "paused":
         result.add(finding("container_paused", "critical", service, f"{subject.api}: State.Status paused",
-                           "Somebody paused the container; its processes stand still.", f"docker unpause {subject.name}", result.of(service, _OF_TROUBLE)))
+                           "Somebody paused the container; its processes stand still.", f"docker unpause {subject.name}",
+                           result.of(service, _OF_TROUBLE | _OF_PROCESSES)))
     elif running and (subject.get("RestartCount") or 0) < LOOP:
         result.add(_not_working(subject, health, text, result))
     else:
-        result.add(_does_not_start(subject, host, state, text, result.of(service, _OF_TROUBLE | {"oom_kills"} if running else None)))
+        # Of one that ends again and again, each check saw another moment.
+        result.add(_does_not_start(subject, host, state, text, result.of(service)))
 
 
 def _log(subject, host):
@@ -279,6 +283,14 @@ def _no_port(service, result):
             if check["service"] == service and check["name"] == "listens_only_on" and check["found"] == "no port is published"]
 
 
+def _not_mountable(subject, host):
+    """Return what Docker says to whoever starts a container whose folder is gone; it keeps no word of it."""
+    for one in subject.get("Mounts") or []:
+        if one.get("Type") == "bind" and one.get("Source") and not os.path.exists(_procs.join(host.root, one["Source"])):
+            return f"bind source path does not exist: {one['Source']}"
+    return ""
+
+
 def _does_not_start(subject, host, state, text, explained):
     """The container ended, or ends again and again."""
     service, restarts, code = subject.service, subject.get("RestartCount") or 0, state.get("ExitCode")
@@ -286,15 +298,16 @@ def _does_not_start(subject, host, state, text, explained):
     ended = f"{subject.api}: State.Status {state.get('Status')}, ExitCode {code}{again}"
     looping = restarts >= LOOP or state.get("Status") == "restarting"
     killed = _vitals.killed_in(host.groups, subject.wanted["slice"]) if subject.wanted.get("slice") else 0
-    error = state.get("Error") or ""
+    error = state.get("Error") or _not_mountable(subject, host)
+    # Of the last attempt to start it; how the run before ended comes after.
+    told = _engine_logs.explain(error, service, _engine_logs.DOCKER) if error else None
+    if told:
+        return _of_row(told[0], "critical", subject, f"{ended}, Error: {_http.excerpt(error)}", explained)
     if state.get("OOMKilled") or code == SIGKILL and killed:
         seen = f"{ended}, OOMKilled {str(bool(state.get('OOMKilled'))).lower()}, {killed} killed in {subject.wanted.get('slice')}"
         return finding("oom_kill", "critical", service, seen,
                        f"The kernel killed it, because it wanted more memory than its limit.{_budget(subject)}",
                        f"Give it a smaller KV cache, context or model, or raise plan_{service}_memory_limit_mib; then run the playbook site.", explained)
-    told = _engine_logs.explain(error, service, _engine_logs.DOCKER) if error else None
-    if told:
-        return _of_row(told[0], "critical", subject, f"{ended}, Error: {_http.excerpt(error)}", explained)
     told = _engine_logs.explain(text, service)
     if told:
         return _of_row(told[0], "critical", subject, f"{ended}; docker logs {subject.name}: {told[1]}", explained)

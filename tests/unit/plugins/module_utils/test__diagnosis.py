@@ -222,6 +222,19 @@ def test_how_a_container_ended(diagnose, host, state, log, code, words):
     assert "vllm: container_running" in one["checks"]
 
 
+def test_a_folder_that_is_gone_keeps_the_container_from_starting(diagnose, host):
+    ended(host, code=137)
+    host.write("/srv/models/there/config.json", "{}")
+    host.containers["vllm"]["Mounts"] = [
+        {"Type": "bind", "Source": "/srv/models/there", "Destination": "/a"}, {"Type": "volume", "Source": "/x", "Destination": "/y"}]
+    assert only(diagnose(host))["code"] == "killed"
+    host.containers["vllm"]["Mounts"].append({"Type": "bind", "Source": "/srv/models/gone", "Destination": "/b"})
+    # How it ended before is not why it does not run.
+    host.containers["vllm"]["State"]["OOMKilled"] = True
+    one = only(diagnose(host))
+    assert one["code"] == "bind_mount_missing" and "/srv/models/gone" in one["evidence"] and "/srv/models/there" not in one["evidence"]
+
+
 def test_a_kill_for_memory_that_only_the_slice_still_knows(diagnose, host):
     ended(host, code=137)
     host.write("/sys/fs/cgroup/erniki.slice/erniki-vllm.slice/memory.events", "oom 2\noom_kill 2\n")
@@ -251,6 +264,8 @@ def test_a_loop_for_no_known_reason(diagnose, host, killed_before):
     host.containers["vllm"]["RestartCount"] = 4
     host.containers["vllm"]["State"]["Health"]["Status"] = "starting"
     host.write("/sys/fs/cgroup/erniki.slice/erniki-vllm.slice/memory.events", f"oom {killed_before}\noom_kill {killed_before}\n")
+    # Its processes ended while they were looked at.
+    without_processes(host, "vllm")
     host.engine.texts["vllm"] = "odd\n"
     assert only(diagnose(host))["code"] == "restart_loop"
 
@@ -329,6 +344,10 @@ def test_paused(diagnose, host):
     host.containers["ollama"]["State"].update({"Status": "paused", "Paused": True})
     one = only(diagnose(host))
     assert one["code"] == "container_paused" and "docker unpause" in one["cure"]
+    # A health check that was on its way in, with what runc has: it will lose that when it goes on.
+    host.process(2500, "runc:[2:INIT]", host.group_path("ollama"), "7,15", status="Uid:\t0\t0\t0\t0\nCapEff:\t000001ffffffffff\nNoNewPrivs:\t0\n")
+    one = only(diagnose(host))
+    assert one["code"] == "container_paused" and "ollama: hardening" in one["checks"]
 
 
 # ---- what the proof finds
