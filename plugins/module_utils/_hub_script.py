@@ -92,6 +92,9 @@ def classify(error, name=None):
         kind = {401: "token", 403: "forbidden", 404: "repository" if name is None else "entry", 416: "size", 429: "busy"}.get(status, "server")
     elif classes & {"RemoteProtocolError", "DecodingError"} and "illegal" in str(error).lower():
         kind = "not_a_hub"
+    elif name is not None and "RemoteProtocolError" in classes and "peer closed connection" in str(error):
+        # The hub answered, and its answer ended before its end.
+        kind = "size"
     elif classes & {"TransportError", "TimeoutException", "ConnectionError", "OfflineModeIsEnabled", "LocalEntryNotFoundError"}:
         kind = "network"
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -90,6 +90,10 @@ def test_classify_of_a_file():
     found = _hub_script.classify(error_of("HfHubHTTPError", status=404), "a.json").answer
     assert found["problem"] == "entry" and found["file"] == "a.json" and found["status"] == 404
     assert _hub_script.classify(OSError("Consistency check failed"), "a.json").answer["problem"] == "size"
+    closed = error_of("RemoteProtocolError", "ProtocolError", "TransportError", text="peer closed connection without sending complete message body")
+    assert _hub_script.classify(closed, "a.json").answer["problem"] == "size"
+    silent = error_of("RemoteProtocolError", "ProtocolError", "TransportError", text="Server disconnected without sending a response.")
+    assert _hub_script.classify(silent, "a.json").answer["problem"] == "network"
     assert _hub_script.classify(ValueError("too large"), "a.json").answer["problem"] == "unexpected"
 
 
