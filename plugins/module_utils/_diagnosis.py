@@ -283,10 +283,16 @@ def _no_port(service, result):
             if check["service"] == service and check["name"] == "listens_only_on" and check["found"] == "no port is published"]
 
 
+def _binds(subject):
+    """Return the places of the host that are mounted into the container, as Docker tells them."""
+    mounts = subject.attributes.get("Mounts") if subject.attributes else None
+    return [one for one in mounts or [] if one.get("Type") == "bind" and one.get("Source")]
+
+
 def _not_mountable(subject, host):
     """Return what Docker says to whoever starts a container whose folder is gone; it keeps no word of it."""
-    for one in subject.get("Mounts") or []:
-        if one.get("Type") == "bind" and one.get("Source") and not os.path.exists(_procs.join(host.root, one["Source"])):
+    for one in _binds(subject):
+        if not os.path.exists(_procs.join(host.root, one["Source"])):
             return f"bind source path does not exist: {one['Source']}"
     return ""
 
@@ -457,8 +463,7 @@ def _places(subjects, host):
     if data:
         places.append(("Docker's data", data))
     for subject in subjects:
-        mounts = subject.attributes.get("Mounts") if subject.attributes else None
-        places += [(f"{subject.service}: {one.get('Destination')}", one["Source"]) for one in mounts or [] if one.get("Type") == "bind" and one.get("Source")]
+        places += [(f"{subject.service}: {one.get('Destination')}", one["Source"]) for one in _binds(subject)]
     return places + [("the system", "/")]
 
 
