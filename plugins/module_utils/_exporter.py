@@ -152,9 +152,9 @@ class Exporter:
             counted = dict(self.host.counters.get(service) or {}) if not states[service].problem else {}
             asked = self.probes[service].requests
             used = {"probes": asked - before.get("probes", 0)}
-            seconds = {str(core): round(total - before.get("cores", {}).get(core, 0.0), 4) for core, total in sorted(cores.items())}
-            if seconds:
-                used["cpu_seconds"] = seconds
+            if cores:
+                seconds = {core: round(total - before.get("cores", {}).get(core, 0.0), 6) for core, total in cores.items()}
+                used["cpu_seconds"] = {str(core): value for core, value in sorted(seconds.items()) if value}
             working = known.get(("erni_ki_service_memory_working_set_bytes", (service,)))
             if working is not None:
                 used["memory_working_set_bytes"] = int(working)
@@ -227,6 +227,12 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self, address, exporter):
         self.exporter = exporter
         super().__init__(address, Handler)
+
+    def handle_error(self, request, client_address):
+        """A client that went away in the middle of its answer is no news; anything else is one line."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            self.exporter.say(f"<4>an answer failed: {type(error).__name__}: {error}")
 
 
 def main(arguments):

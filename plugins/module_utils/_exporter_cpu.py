@@ -62,7 +62,7 @@ class Account:
         self.off_plan = 0.0
         self.identity = None    # of the container's run
         self.total = None       # what the control group had counted
-        self._tasks = {}
+        self._tasks = None      # of the last look of this process
         self._owed = 0.0
 
     def resume(self, identity, total):
@@ -73,8 +73,8 @@ class Account:
         """Take a look into account. Return {CPU: seconds} since the last one, None when there is nothing to compare with."""
         opened = self.identity is None
         same = identity == self.identity
-        known = self._tasks if same else {}
-        resumed = same and not known
+        resumed = same and self._tasks is None
+        known = self._tasks if same and not resumed else {}
         self._owed = (self._owed if same else 0.0) + total - (self.total if same else 0.0)
         self.identity, self.total, self._tasks = identity, total, tasks
         if opened:

@@ -150,13 +150,13 @@ class Host:
         return [sample("erni_ki_plan_info", {"hash": self.plan_hash}, 1)]
 
     def look_docker(self):
-        found = []
+        found, services = [], self.services()
         if _docker.docker is None and self._connect is _docker.connect:
             raise Failed(_docker.NO_SDK)
         try:
             if self._client is None:
                 self._client = self._connect(self.timeout)
-            answers = {service: _docker.inspect(self._client, self.planned()[service]["container"]) for service in self.services()}
+            answers = {service: _docker.inspect(self._client, self.planned()[service]["container"]) for service in services}
         except _docker.EngineError as error:
             # It may be another engine when it answers again.
             self._client = None

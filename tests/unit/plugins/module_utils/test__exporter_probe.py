@@ -108,7 +108,7 @@ def test_a_vllm_that_is_not_there(services, vllm):
 
 def loaded(ends_in=200.0, name="tiny:latest"):
     end = datetime.datetime.fromtimestamp(NOW + ends_in, datetime.timezone.utc)
-    return 200, json.dumps({"models": [{"name": name, "size": 5, "size_vram": 5, "expires_at": end.isoformat().replace("+00:00", "456Z")}]})
+    return 200, json.dumps({"models": [{"name": name, "size": 5, "size_vram": 5, "expires_at": end.isoformat(timespec="microseconds").replace("+00:00", "456Z")}]})
 
 
 @pytest.mark.parametrize("load", [False, True])
