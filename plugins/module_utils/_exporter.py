@@ -23,8 +23,8 @@ from ansible_collections.erni_ki.inference.plugins.module_utils._exporter_source
 
 SERVICES = ("vllm", "ollama")
 
-# What the gateway counts of the requests that go through it, by the label service.
-GATEWAY = {}
+# What the gateway counts of the requests that go through it. Ollama counts nothing itself; vLLM knows better.
+GATEWAY = {"requests": "erni_ki_gateway_requests_total", "tokens_out": "erni_ki_gateway_tokens_total"}
 
 
 class Exporter:
@@ -140,7 +140,6 @@ class Exporter:
         """Return (the record of the time since the last line, what it was counted with)."""
         states = {name: source.state() for name, source in self.sources.items()}
         known = {(name, labels): value for seen in states.values() for name, labels, value in seen.samples}
-        gateway = self._gateway()
         services, ends = {}, {}
         for service in SERVICES:
             if not (self.host.plan or {}).get(service):
@@ -149,7 +148,6 @@ class Exporter:
             with self.host.lock:
                 account = self.host.accounts[service]
                 cores, run, cpu = dict(account.cores), account.identity, account.total
-            counted = dict(self.host.counters.get(service) or {}) if not states[service].problem else {}
             asked = self.probes[service].requests
             used = {"probes": asked - before.get("probes", 0)}
             if cores:
@@ -160,7 +158,7 @@ class Exporter:
                 used["memory_working_set_bytes"] = int(working)
             if service == "ollama" and not states["ollama"].problem:
                 used["vram_bytes"] = int(sum(value for (name, _labels), value in known.items() if name == "erni_ki_ollama_model_vram_bytes"))
-            mine = counted or gateway.get(service) or {}
+            mine = self._gateway(service) if service == "ollama" else {} if states[service].problem else dict(self.host.counters.get(service) or {})
             held = before.get("counted")
             for name in _usage.COUNTED:
                 value = _usage.rise(held, mine, name)
@@ -176,15 +174,17 @@ class Exporter:
             "services": services, "missing": sorted(name for name, seen in states.items() if seen.problem and self.planned(name)),
         }, ends
 
-    def _gateway(self):
-        """Return {service: counters} of the gateway, nothing where there is none."""
-        if not self.settings["gateway_url"] or not GATEWAY:
+    def _gateway(self, service):
+        """Return the gateway's counters of a service of this host, nothing where there is no gateway."""
+        if not self.settings["gateway_url"]:
             return {}
         try:
             answer = _http.exchange(self.settings["gateway_url"], "/metrics", timeout=self.settings["deadline"])
         except _http.HttpError:
             return {}
-        return {service: sums(answer.text(), GATEWAY, f'service="{service}"') for service in SERVICES} if answer.status == 200 else {}
+        # With one host its engines have the names of the services, in a fleet the host's name goes before.
+        names = (service, f"{self.settings['gateway_host']}-{service}")
+        return next(filter(None, (sums(answer.text(), GATEWAY, f'engine="{name}"') for name in names)), {}) if answer.status == 200 else {}
 
 
 def _apis(settings, timeout):
@@ -244,7 +244,12 @@ def main(arguments):
         with open(arguments[0], encoding="utf-8") as stream:
             settings = json.load(stream)
         exporter = Exporter(settings, say=_say)
+        # What renders the answers must be there before the first is asked for.
+        render([])
         server = Server((settings["address"], settings["port"]), exporter)
+    except ImportError as error:
+        _say(f"<3>cannot start: {sys.executable} has no prometheus_client ({error}); install python3-prometheus-client")
+        return 1
     except (IndexError, KeyError, OSError, ValueError) as error:
         _say(f"<3>cannot start: {type(error).__name__}: {error}")
         return 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: exporter_program
 short_description: Puts the exporter's program on a host
-version_added: 0.2.0
+version_added: 0.1.0
 author: The erni_ki.inference team (@erni-ki)
 description:
   - Writes the exporter, which is made of the collection's own readers of the kernel and the services, into a folder from which the host's Python runs it.
@@ -26,7 +26,7 @@ options:
   path:
     description: The folder.
     type: path
-    default: /usr/local/lib/erni-ki/exporter
+    default: /usr/local/lib/erni-ki-exporter
   state:
     description: V(absent) removes the folder.
     type: str
@@ -57,12 +57,12 @@ path:
   description: The folder.
   returned: success
   type: str
-  sample: /usr/local/lib/erni-ki/exporter
+  sample: /usr/local/lib/erni-ki-exporter
 launcher:
   description: The file to run.
   returned: success
   type: str
-  sample: /usr/local/lib/erni-ki/exporter/erni_ki_exporter.py
+  sample: /usr/local/lib/erni-ki-exporter/erni_ki_exporter.py
 written:
   description: The files that were not as they should be, below the folder.
   returned: success
@@ -114,7 +114,7 @@ def write(module, path, name, text):
 def main():
     module = AnsibleModule(
         argument_spec={
-            "path": {"type": "path", "default": "/usr/local/lib/erni-ki/exporter"},
+            "path": {"type": "path", "default": "/usr/local/lib/erni-ki-exporter"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "gpu": {"type": "bool", "default": False},
         },

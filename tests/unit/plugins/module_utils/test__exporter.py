@@ -60,7 +60,7 @@ def settings(folder, services, **changes):
     key.write_text(KEY + "\n", encoding="utf-8")
     return {
         "address": "127.0.0.1", "port": 0, "plan": "/etc/erni-ki/plan.json", "interval": 0.1, "deadline": 1.0, "vllm_url": services.url,
-        "vllm_api_key_file": str(key), "ollama_url": services.url, "gateway_url": "", "probe_interval": 0.2, "probe_timeout": 2.0, "probe_loads_model": False,
+        "vllm_api_key_file": str(key), "ollama_url": services.url, "gateway_url": "", "gateway_host": "h1", "probe_interval": 0.2, "probe_timeout": 2.0, "probe_loads_model": False,
         "usage_path": str(pathlib.Path(folder, "usage.jsonl")), "usage_interval": 3600, "usage_max_bytes": 1 << 20, "usage_files": 3, **changes}
 
 
@@ -271,6 +271,27 @@ def test_a_line_that_cannot_be_written_is_made_up_for(tmp_path, run):
     assert lines(tmp_path)[-1]["services"]["vllm"]["cpu_seconds"] == pytest.approx({"0": 3.0})
 
 
+@pytest.mark.parametrize("name", ["ollama", "h1-ollama"])
+def test_what_the_gateway_counts_of_ollama(tmp_path, services, run, name):
+    def gateway(tokens):
+        return 200, (f'erni_ki_gateway_requests_total{{engine="{name}",status="200"}} {tokens // 10}\nerni_ki_gateway_requests_total{{engine="{name}",status="502"}} 1\n'
+                     f'erni_ki_gateway_tokens_total{{engine="{name}"}} {tokens}\nerni_ki_gateway_tokens_total{{engine="h2-ollama"}} 999\n')
+
+    other = Services()
+    try:
+        other.answers["/metrics"] = gateway(500)
+        running = run(gateway_url=other.url, probe_interval=0)
+        running.until(lambda found: not failed(found))
+        running.exporter.note()
+        other.answers["/metrics"] = gateway(740)
+        running.exporter.note()
+    finally:
+        other.close()
+    running.exporter.note()
+    used = [line["services"]["ollama"] for line in lines(tmp_path)]
+    assert [(one.get("tokens_out"), one.get("requests"), one.get("tokens_in")) for one in used] == [(None, None, None), (240, 24, None), (None, None, None)]
+
+
 def test_what_is_missing_stands_in_the_line(run, tmp_path, hung):
     running = run(vllm_url=hung.url, probe_interval=0)
     running.until(lambda found: failed(found) == {"vllm"})
@@ -302,9 +323,9 @@ def test_the_program_runs_from_its_folder_alone(tmp_path, services, program):
     process = subprocess.Popen(
         [sys.executable, "-IX", f"pycache_prefix={tmp_path}", str(program), str(file)], cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        assert _wait(lambda: _answers(port), 30)
+        assert _wait(lambda: _answers(port), 120)
         process.send_signal(signal.SIGTERM)
-        said = process.communicate(timeout=20)[0]
+        said = process.communicate(timeout=60)[0]
     finally:
         process.kill()
     assert process.returncode == 0 and "<4>plan: " in said and "Traceback" not in said
@@ -314,7 +335,7 @@ def test_the_program_runs_from_its_folder_alone(tmp_path, services, program):
 
 def _answers(port):
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
             connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
             return b'erni_ki_collect_failed{source="plan"} 1.0' in b"".join(iter(lambda: connection.recv(65536), b""))
     except OSError:
@@ -326,7 +347,7 @@ def test_settings_that_cannot_be_used(tmp_path, program, text, words):
     file = tmp_path / "exporter.json"
     if text is not None:
         file.write_text(text, encoding="utf-8")
-    done = subprocess.run([sys.executable, "-I", str(program), str(file)], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-I", str(program), str(file)], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 1 and words in done.stdout and "Traceback" not in done.stderr
 
 
@@ -334,10 +355,10 @@ def test_a_port_that_somebody_has(tmp_path, services, program):
     with socket.create_server(("127.0.0.1", 0)) as server:
         file = tmp_path / "exporter.json"
         file.write_text(json.dumps(settings(tmp_path, services, port=server.getsockname()[1])), encoding="utf-8")
-        done = subprocess.run([sys.executable, "-I", str(program), str(file)], capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run([sys.executable, "-I", str(program), str(file)], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 1 and "Address already in use" in done.stdout
 
 
 def test_the_program_is_the_child_too(program):
-    done = subprocess.run([sys.executable, "-I", str(program), "--gpu"], input="\n", capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-I", str(program), "--gpu"], input="\n", capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0 and ("code" in json.loads(done.stdout) or "bindings" in json.loads(done.stdout))
