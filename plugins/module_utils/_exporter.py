@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 
-from ansible_collections.erni_ki.inference.plugins.module_utils import _check_api, _exporter_gpu, _http, _usage
+from ansible_collections.erni_ki.inference.plugins.module_utils import _check_api, _http, _usage
 from ansible_collections.erni_ki.inference.plugins.module_utils._exporter_host import Host, sums
 from ansible_collections.erni_ki.inference.plugins.module_utils._exporter_metrics import SOURCES, render, sample
 from ansible_collections.erni_ki.inference.plugins.module_utils._exporter_probe import Probe
@@ -236,10 +236,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 def main(arguments):
-    """Run the exporter with the settings of a file, until SIGTERM; with C(--gpu) be the child that reads the card. Return the exit code."""
-    if arguments == ["--gpu"]:
-        _exporter_gpu.serve(sys.stdin, sys.stdout)
-        return 0
+    """Run the exporter with the settings of a file, until SIGTERM. Return the exit code."""
     try:
         with open(arguments[0], encoding="utf-8") as stream:
             settings = json.load(stream)

@@ -22,8 +22,8 @@ from ansible_collections.erni_ki.inference.plugins.module_utils import _gpu_info
 from ansible_collections.erni_ki.inference.plugins.module_utils._exporter_source import Failed
 from ansible_collections.erni_ki.inference.plugins.module_utils._topology import SysRoot
 
-# How many answers a child gives.
-ANSWERS = 8
+# How many answers a child gives: with one every 15 seconds, five minutes.
+ANSWERS = 20
 
 LOST = 15
 MISMATCH = 18
@@ -81,12 +81,20 @@ def serve(requests, answers, load=None):
             return
 
 
+def main(_arguments):
+    """Be the child."""
+    serve(sys.stdin, sys.stdout)
+    return 0
+
+
 class Child:
     """Asks, and starts a child where there is none. C(command) is what runs C(serve) on its standard input and output."""
 
     def __init__(self, timeout, command=None):
         self.timeout = timeout
-        self.command = command or [sys.executable, "-IB", os.path.abspath(sys.argv[0]), "--gpu"]
+        # As the exporter itself was started: with its folder for compiled files, where it has one.
+        kept = ["-X", f"pycache_prefix={sys.pycache_prefix}"] if sys.pycache_prefix else ["-B"]
+        self.command = command or [sys.executable, "-I", *kept, os.path.abspath(sys.argv[0]), "--gpu"]
         self._process = None
         self._lock = threading.Lock()
 

@@ -18,7 +18,11 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from {entry} import main
+# The child that reads the card is started again and again, and needs little of it all.
+if sys.argv[1:] == ["--gpu"]:
+    from {entry}_gpu import main
+else:
+    from {entry} import main
 
 sys.exit(main(sys.argv[1:]))
 '''
@@ -49,7 +53,7 @@ def imported(text):
 
 
 def files(entry):
-    """Return {path below the program's folder: text} of a module that has C(main) and of all that it needs."""
+    """Return {path below the program's folder: text} of the exporter's module and of all that it needs."""
     wanted = {LAUNCHER: MADE + _START.format(entry=entry)}
     left = {entry}
     while left:

@@ -79,43 +79,43 @@ rows:
       type: float
       sample: 86400.0
     cpu_seconds:
-      description: The CPU time.
+      description: The CPU time; null where no line tells it.
       type: float
       sample: 51234.5
     cpus_mean:
-      description: How many CPUs that is at a time, in the mean.
+      description: How many CPUs that is at a time, in the mean; null where no line tells it.
       type: float
       sample: 0.593
     memory_mean_bytes:
-      description: The mean of the working set.
+      description: The mean of the working set; null where no line tells it.
       type: int
       sample: 3221225472
     memory_max_bytes:
-      description: The largest working set of any line.
+      description: The largest working set of any line; null where none tells it.
       type: int
       sample: 4294967296
     vram_mean_bytes:
-      description: The mean of the video memory that loaded models take.
+      description: The mean of the video memory that loaded models take; null where no line tells it.
       type: int
       sample: 2147483648
     vram_max_bytes:
-      description: The largest such.
+      description: The largest such; null where no line tells it.
       type: int
       sample: 4294967296
     tokens_in:
-      description: Tokens of prompts.
+      description: Tokens of prompts; null where no line tells them.
       type: int
       sample: 120000
     tokens_out:
-      description: Tokens that were generated.
+      description: Tokens that were generated; null where no line tells them.
       type: int
       sample: 34000
     requests:
-      description: Requests that were answered.
+      description: Requests that were answered; null where no line tells them.
       type: int
       sample: 1500
     probes:
-      description: Requests of the exporter itself, one token each, which the tokens and requests of vLLM include.
+      description: Requests of the exporter itself, one token each, which the tokens and requests of vLLM include; null where no line tells them.
       type: int
       sample: 1400
     cpu_seconds_by_cpu:
