@@ -11,27 +11,33 @@ time does. So the sum over all CPUs is exact, the split is a sample.
 from __future__ import annotations
 
 import collections
+import os
 
 from ansible_collections.erni_ki.inference.plugins.module_utils import _procs
 
 
-def task_times(root, processes, hertz):
-    """Return {(pid, tid, start): (seconds, CPU)} of the threads of these processes; those that end meanwhile are left out."""
+def task_times(root, pids, hertz):
+    """Return {(pid, tid, start): (seconds, CPU)} of all threads of these processes; those that end meanwhile are left out."""
     found = {}
-    for process in processes:
-        for thread in process.threads:
-            path = f"/proc/{process.pid}/task/{thread.tid}/stat"
+    for pid in pids:
+        for tid in _threads_of(root, pid):
+            path = f"/proc/{pid}/task/{tid}/stat"
             try:
                 fields = _procs.read_text(root, path).rpartition(")")[2].split()
+                found[pid, tid, fields[19]] = ((int(fields[11]) + int(fields[12])) / hertz, int(fields[36]))
             except _procs.Unreadable as error:
-                if error.gone:
-                    continue
-                raise
-            try:
-                found[process.pid, thread.tid, fields[19]] = ((int(fields[11]) + int(fields[12])) / hertz, int(fields[36]))
+                if not error.gone:
+                    raise
             except (IndexError, ValueError) as error:
                 raise _procs.Unreadable(path, "it has not the fields of a thread") from error
     return found
+
+
+def _threads_of(root, pid):
+    try:
+        return [int(name) for name in os.listdir(_procs.join(root, f"/proc/{pid}/task"))]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def busy_times(text, hertz):

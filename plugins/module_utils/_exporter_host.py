@@ -32,6 +32,9 @@ VLLM_GAUGES = {"running": "vllm:num_requests_running", "waiting": "vllm:num_requ
 
 HASH_DIGITS = 16
 
+# At every such look the CPUs that each thread may run on are read, which costs more than all the rest.
+AFFINITY_EVERY = 4
+
 
 def sums(text, names, only=""):
     """Return {key: sum over all label sets} of the metrics C({key: name}) in Prometheus' text format; those that are not there are left out.
@@ -85,7 +88,8 @@ class Host:
         self._client = None
         self._gpu = gpu or _exporter_gpu.Child(timeout)
         self._rising = Rising()
-        self._outside = {}
+        self._outside = {}                  # {service: (threads outside of its cpuset, those that were so at the look before as well)}
+        self._turn = -1
         self._looked = None
         self._hertz = os.sysconf("SC_CLK_TCK")
 
@@ -240,6 +244,7 @@ class Host:
         now = time.monotonic()
         busy = _exporter_cpu.busy_times(_procs.read_text(self.root, "/proc/stat"), self._hertz)
         used = {}
+        self._turn += 1
         with self.lock:
             try:
                 found = self.each(lambda subject: self._threads(subject, used, now))
@@ -259,21 +264,24 @@ class Host:
         controller = "cpuacct" if subject.groups is not None and subject.groups.version_of("cpuacct") == 1 else "cpuset"
         # Set first: whatever breaks off below leaves this service unknown.
         used[service] = None
-        processes = subject.processes()
-        tasks = _exporter_cpu.task_times(self.root, processes, self._hertz)
+        tasks = _exporter_cpu.task_times(self.root, sorted(subject.pids()), self._hertz)
+        if not tasks:
+            raise NotRunning(f"no process of {subject.name} is left")
         account = self.accounts[service]
         used[service] = account.add(self.run_of(service), cpuset, tasks, _exporter_cpu.group_seconds(subject.group(controller)))
         if used[service] is not None and self._looked is not None and now > self._looked:
             self.busy[service] = sum(used[service].values()) / (now - self._looked)
-        outside = {(process.pid, thread.tid) for process in processes for thread in process.threads if not thread.cpus <= cpuset}
-        # A health check that the runtime is just starting has the runtime's own CPUs for a moment.
-        lasting, self._outside[service] = outside & self._outside.get(service, set()), outside
+        if self._turn % AFFINITY_EVERY == 0 or service not in self._outside:
+            outside = {(process.pid, thread.tid) for process in subject.processes() for thread in process.threads if not thread.cpus <= cpuset}
+            # A health check that the runtime is just starting has the runtime's own CPUs for a moment.
+            before = self._outside.get(service, (set(), set()))[0]
+            self._outside[service] = (outside, outside & before)
         labels = {"service": service}
         return [
             *(sample("erni_ki_service_cpu_seconds_total", dict(labels, core=cpu), seconds) for cpu, seconds in sorted(account.cores.items())),
             sample("erni_ki_service_off_plan_cpu_seconds_total", labels, account.off_plan),
-            sample("erni_ki_service_threads", labels, sum(len(process.threads) for process in processes)),
-            sample("erni_ki_service_threads_outside", labels, len(lasting)),
+            sample("erni_ki_service_threads", labels, len(tasks)),
+            sample("erni_ki_service_threads_outside", labels, len(self._outside[service][1])),
         ]
 
     def look_vllm(self):

@@ -48,7 +48,7 @@ _LIST = (
     _counter("service_foreign_cpu_seconds", ("service",), "CPU time that programs other than the planned services had on the service's CPUs."),
     _counter("service_throttled_seconds", ("service",), "Time for which a CPU quota, of the container or of a group above it, stopped the service."),
     _gauge("service_threads", ("service",), "Threads of the service."),
-    _gauge("service_threads_outside", ("service",), "Threads that may run on a CPU outside of the service's cpuset, in two looks one after the other."),
+    _gauge("service_threads_outside", ("service",), "Threads that may run on a CPU outside of the service's cpuset, at two looks a while apart."),
     _gauge("service_memory_working_set_bytes", ("service",), "Memory of the service that cannot be given back: what it has, less the page cache nobody used lately."),
     _gauge("service_memory_limit_bytes", ("service",), "The service's memory limit, as the kernel has it."),
     _gauge("service_memory_peak_bytes", ("service",), "The most memory the service has had, page cache included."),

@@ -107,18 +107,34 @@ def test_the_unit(with_gpu):
     assert ("PrivateDevices" in service, service.get("DeviceAllow")) == ((False, "char-nvidia* rw") if with_gpu else (True, None))
 
 
+def play_locally(folder, task, *words, code=0):
+    (folder / "inventory.yml").write_text(yaml.safe_dump({"all": {"hosts": {"localhost": {
+        "ansible_connection": "local", "ansible_python_interpreter": sys.executable}}}}), encoding="utf-8")
+    (folder / "playbook.yml").write_text(yaml.safe_dump([{
+        "hosts": "localhost", "gather_facts": True, "gather_subset": ["!all", "min"], "tasks": [{"name": "Play", **task}]}]), encoding="utf-8")
+    return play(folder, *words, code=code)
+
+
+def test_check_mode_on_a_new_host(tmp_path):
+    """Nothing of it is there, and nothing is made."""
+    task = {"ansible.builtin.include_role": {"name": "erni_ki.inference.exporter"}, "vars": {"plan_decided": PLAN, "exporter_install_package": False}}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free = server.getsockname()[1]
+    places = {"__exporter_folder": str(tmp_path / "lib"), "__exporter_settings_path": str(tmp_path / "etc" / "exporter.json"), "exporter_port": free}
+    said = play_locally(tmp_path, task, "--check", "--diff", "-e", json.dumps(places))
+    assert not (tmp_path / "lib").exists() and not (tmp_path / "etc").exists()
+    assert "Put the program on the host" in said and "+erni_ki_exporter.py" in said
+
+
 @pytest.mark.parametrize("check", [[], ["--check"]])
 def test_a_port_that_somebody_has(tmp_path, check):
     """Before anything changes; a port that an exporter of ours has, is no obstacle."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        (tmp_path / "inventory.yml").write_text(yaml.safe_dump({"all": {"hosts": {"localhost": {
-            "ansible_connection": "local", "ansible_python_interpreter": sys.executable}}}}), encoding="utf-8")
-        (tmp_path / "playbook.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": True, "gather_subset": ["!all", "min"], "tasks": [{
-            "name": "Check", "ansible.builtin.include_role": {"name": "erni_ki.inference.exporter", "tasks_from": "preflight"},
-            "vars": {"plan_decided": PLAN, "exporter_port": port}}]}]), encoding="utf-8")
+        task = {"ansible.builtin.include_role": {"name": "erni_ki.inference.exporter", "tasks_from": "preflight"},
+                "vars": {"plan_decided": PLAN, "exporter_port": port}}
         settings = tmp_path / "exporter.json"
-        said = play(tmp_path, *check, "-e", f"__exporter_settings_path={settings}", code=2)
+        said = play_locally(tmp_path, task, *check, "-e", f"__exporter_settings_path={settings}", code=2)
         assert f"exporter_port is {port}, and somebody listens there on 127.0.0.1 already" in said and "ss -tlnp" in said
         settings.write_text(json.dumps({"address": "127.0.0.1", "port": port}), encoding="utf-8")
-        play(tmp_path, *check, "-e", f"__exporter_settings_path={settings}")
+        play_locally(tmp_path, task, *check, "-e", f"__exporter_settings_path={settings}")

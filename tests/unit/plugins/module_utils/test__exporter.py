@@ -22,6 +22,7 @@ from ansible_collections.erni_ki.inference.plugins.module_utils import _exporter
 from ansible_collections.erni_ki.inference.plugins.module_utils._exporter_metrics import METRICS
 from ansible_collections.erni_ki.inference.tests.unit.plugins.loopback_services import KEY, Services, recorded
 from ansible_collections.erni_ki.inference.tests.unit.plugins.module_utils.test__exporter_host import Card, World, with_gpu
+from ansible_collections.erni_ki.inference.tests.unit.plugins.module_utils.test__exporter_source import until
 
 def vllm_metrics(tokens_in, tokens_out, requests, started=5):
     return 200, (f'vllm:prompt_tokens_total{{engine="0"}} {tokens_in}\nvllm:generation_tokens_total{{engine="0"}} {tokens_out}\n'
@@ -153,7 +154,7 @@ def test_a_hung_ollama(run, hung):
         begun = time.monotonic()
         assert running.scrape()[0] == 200
         assert time.monotonic() - begun < 0.9, "an answer waited for Ollama"
-    assert _wait(lambda: any(line.startswith("<4>ollama: ") for line in running.said))
+    assert until(lambda: any(line.startswith("<4>ollama: ") for line in running.said))
 
 
 def test_a_docker_that_hangs(tmp_path, run):
@@ -200,16 +201,7 @@ def lines(folder):
 def settle(running):
     """Wait until every source has looked again."""
     counts = {name: source.state().ended for name, source in running.exporter.sources.items()}
-    assert _wait(lambda: all(source.state().ended > counts[name] + 0.1 for name, source in running.exporter.sources.items()))
-
-
-def _wait(true, seconds=15):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if true():
-            return True
-        time.sleep(0.02)
-    return False
+    assert until(lambda: all(source.state().ended > counts[name] + 0.1 for name, source in running.exporter.sources.items()))
 
 
 def test_lines_add_up_over_a_restart_of_the_exporter(tmp_path, services, run):
@@ -323,7 +315,7 @@ def test_the_program_runs_from_its_folder_alone(tmp_path, services, program):
     process = subprocess.Popen(
         [sys.executable, "-IX", f"pycache_prefix={tmp_path}", str(program), str(file)], cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        assert _wait(lambda: _answers(port), 120)
+        assert until(lambda: _answers(port), 120)
         process.send_signal(signal.SIGTERM)
         said = process.communicate(timeout=60)[0]
     finally:

@@ -65,11 +65,11 @@ def test_one_that_hangs_is_failed_from_its_deadline_on_and_has_one_thread():
     before = threading.active_count()
     source.start(stop)
     assert source.first.wait(5)
-    assert _until(lambda: source.state().problem == "no answer within 0.2 s")
+    assert until(lambda: source.state().problem == "no answer within 0.2 s")
     assert source.state().samples == [] and len(calls) == 2 and threading.active_count() == before + 1
     assert source.news().startswith("ollama: no answer within") and source.news() is None
     gate.set()
-    assert _until(lambda: source.state().problem is None) and source.state().samples
+    assert until(lambda: source.state().problem is None) and source.state().samples
     assert source.news() == "ollama: well again"
     stop.set()
 
@@ -90,7 +90,8 @@ def test_one_waits_for_another():
     stop.set()
 
 
-def _until(true, seconds=5):
+def until(true, seconds=15):
+    """Return whether it becomes true in time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if true():
