@@ -145,9 +145,7 @@ class Exporter:
             if not (self.host.plan or {}).get(service):
                 continue
             before = self._before.get(service, {})
-            with self.host.lock:
-                account = self.host.accounts[service]
-                cores, run, cpu = dict(account.cores), account.identity, account.total
+            cores, run, cpu = self.host.counted.get(service, ({}, None, None))
             asked = self.probes[service].requests
             used = {"probes": asked - before.get("probes", 0)}
             if cores:

@@ -13,7 +13,6 @@ import collections
 import hashlib
 import json
 import os
-import threading
 import time
 
 from ansible_collections.erni_ki.inference.plugins.module_utils import (
@@ -78,12 +77,12 @@ class Host:
         self.root = root
         self.plan = None
         self.plan_hash = ""
-        self.containers = {}                # {service: the engine's answer}, of those that are there
+        self.containers = None              # {service: the engine's answer}, of those that are there; None before its first answer
         self.accounts = collections.defaultdict(_exporter_cpu.Account)
         self.foreign = _exporter_cpu.Foreign()
         self.counters = {}                  # {service: {"tokens_in": …}} as the service counts them
         self.busy = {}                      # {service: CPU seconds a second} since the last look
-        self.lock = threading.Lock()        # over accounts: the usage log reads them
+        self.counted = {}                   # {service: (seconds by CPU, run, what its group had counted)}, for the usage log
         self._connect = connect
         self._client = None
         self._gpu = gpu or _exporter_gpu.Child(timeout)
@@ -106,26 +105,29 @@ class Host:
 
     def subject(self, service):
         """Return the container as it is known, to be looked up in the kernel."""
+        if self.containers is None:
+            raise Failed("Docker has not told yet which processes the containers are")
         found = Subject(service, self.planned()[service], self.root, _proof.mounted_groups(self.root))
         found.inspected(self.containers.get(service))
         return found
 
     def run_of(self, service):
         """Return what names one run of a container, as text; empty where it is not known."""
-        attributes = self.containers.get(service) or {}
+        attributes = (self.containers or {}).get(service) or {}
         return f"{attributes.get('Id', '')[:12]} {(attributes.get('State') or {}).get('StartedAt', '')}".strip()
 
     def each(self, look):
         """Return the samples of each service's container; a container that does not run has none, one that cannot be read does not hide the other."""
         found, wrong = [], []
         for service in self.services():
+            subject = self.subject(service)
             try:
-                found += look(self.subject(service))
+                found += look(subject)
             except NotRunning:
                 continue
             except _procs.Unreadable as error:
                 # Of a container that has just ended nothing is left to be read; Docker's next answer tells more.
-                if not error.gone:
+                if not error.gone or os.path.exists(_procs.join(self.root, f"/proc/{subject.pid}")):
                     wrong.append(f"{service}: {error}")
             except NotProven as error:
                 wrong.append(f"{service}: {error}")
@@ -245,30 +247,31 @@ class Host:
         busy = _exporter_cpu.busy_times(_procs.read_text(self.root, "/proc/stat"), self._hertz)
         used = {}
         self._turn += 1
-        with self.lock:
-            try:
-                found = self.each(lambda subject: self._threads(subject, used, now))
-            except Failed:
-                # Without all of the services nobody can tell what is foreign.
-                self.foreign.forget()
-                raise
-            cpusets = {service: frozenset(parse_cpulist(self.planned()[service]["cpuset"])) for service in self.services()}
-            self.foreign.add(busy, cpusets, used)
-            self._looked = now
-            found += [sample("erni_ki_service_foreign_cpu_seconds_total", {"service": service}, self.foreign.seconds.get(service, 0.0)) for service in cpusets]
+        try:
+            found = self.each(lambda subject: self._threads(subject, used, now))
+        except Failed:
+            # Without all of the services nobody can tell what is foreign.
+            self.foreign.forget()
+            raise
+        cpusets = {service: frozenset(parse_cpulist(self.planned()[service]["cpuset"])) for service in self.services()}
+        self.foreign.add(busy, cpusets, used)
+        self._looked = now
+        found += [sample("erni_ki_service_foreign_cpu_seconds_total", {"service": service}, self.foreign.seconds.get(service, 0.0)) for service in cpusets]
         return found
 
     def _threads(self, subject, used, now):
         service = subject.service
         cpuset = frozenset(parse_cpulist(subject.wanted["cpuset"]))
         controller = "cpuacct" if subject.groups is not None and subject.groups.version_of("cpuacct") == 1 else "cpuset"
-        # Set first: whatever breaks off below leaves this service unknown.
-        used[service] = None
+        # One that does not run uses nothing; of one that does, whatever breaks off below leaves that unknown.
+        if subject.pid:
+            used[service] = None
         tasks = _exporter_cpu.task_times(self.root, sorted(subject.pids()), self._hertz)
         if not tasks:
             raise NotRunning(f"no process of {subject.name} is left")
         account = self.accounts[service]
         used[service] = account.add(self.run_of(service), cpuset, tasks, _exporter_cpu.group_seconds(subject.group(controller)))
+        self.counted[service] = (dict(account.cores), account.identity, account.total)
         if used[service] is not None and self._looked is not None and now > self._looked:
             self.busy[service] = sum(used[service].values()) / (now - self._looked)
         if self._turn % AFFINITY_EVERY == 0 or service not in self._outside:

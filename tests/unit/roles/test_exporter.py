@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import configparser
 import json
+import shutil
 import socket
+import subprocess
 import sys
 
 import jinja2
@@ -90,7 +92,7 @@ def test_where_the_services_are(rendered):
 
 
 @pytest.mark.parametrize("with_gpu", [False, True])
-def test_the_unit(with_gpu):
+def test_the_unit(tmp_path, with_gpu):
     defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text(encoding="utf-8"))
     variables = yaml.safe_load((ROLE / "vars" / "main.yml").read_text(encoding="utf-8"))
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True)
@@ -105,6 +107,11 @@ def test_the_unit(with_gpu):
     assert (service["CPUAffinity"], service["MemoryMax"], service["CPUQuota"]) == ("7,15", "128M", "50%")
     assert service["CapabilityBoundingSet"] == "" and service["ProtectSystem"] == "strict" and service["NoNewPrivileges"] == "yes"
     assert ("PrivateDevices" in service, service.get("DeviceAllow")) == ((False, "char-nvidia* rw") if with_gpu else (True, None))
+    if shutil.which("systemd-analyze"):
+        (tmp_path / "erni-ki-exporter.service").write_text(text, encoding="utf-8")
+        done = subprocess.run(
+            ["systemd-analyze", "verify", "--man=no", str(tmp_path / "erni-ki-exporter.service")], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def play_locally(folder, task, *words, code=0):

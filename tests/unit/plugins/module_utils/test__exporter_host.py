@@ -140,6 +140,9 @@ def test_docker_that_does_not_answer(v2):
 
 def test_docker_that_is_not_there(v2, monkeypatch):
     v2.look("plan")
+    for name in ("cgroup", "procs"):
+        with pytest.raises(Failed, match="Docker has not told yet"):
+            v2.look(name)
     monkeypatch.setattr(_docker, "docker", None)
     v2.host._connect = _docker.connect
     with pytest.raises(Failed, match="the Docker SDK for Python"):
@@ -227,6 +230,13 @@ def test_a_file_that_cannot_be_read(v2, monkeypatch, name, source):
     assert told == {"ollama"}
 
 
+def test_a_file_that_is_not_there_though_the_container_runs(v2):
+    v2.look("plan", "docker")
+    v2.recorded.remove(v2.recorded.container_file("vllm", "cpuset.cpus.effective"))
+    with pytest.raises(Failed, match="vllm: .*cpuset.cpus.effective: No such file"):
+        v2.look("cgroup")
+
+
 def test_threads_that_cannot_be_read(v2, monkeypatch):
     v2.look("plan", "docker")
     refuse(monkeypatch, "/proc/1020/task/1021/stat")
@@ -279,6 +289,13 @@ def test_time_of_others(world):
     world.load.others(7, 4.0)
     found = world.look("procs")
     assert found["service_foreign_cpu_seconds_total", "vllm"] == pytest.approx(4.0) and found["service_foreign_cpu_seconds_total", "ollama"] == pytest.approx(4.0)
+
+
+def test_time_of_others_beside_a_service_that_is_stopped(world):
+    world.recorded.containers["ollama"]["State"].update(Status="exited", Running=False, Pid=0)
+    world.look("plan", "docker", "procs")
+    world.load.others(0, 3.0)
+    assert world.look("procs")["service_foreign_cpu_seconds_total", "vllm"] == pytest.approx(3.0)
 
 
 def test_ollama_on_any_cpu_is_no_stranger_there(world):
