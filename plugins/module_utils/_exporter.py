@@ -90,15 +90,20 @@ class Exporter:
         """Say what is missing, and write the usage log, until C(stop)."""
         period, due = self.settings["usage_interval"], time.monotonic() + self.settings["usage_interval"]
         while not stop.wait(1):
-            for source in self.sources.values():
-                news = source.news() if self.planned(source.name) else None
-                if news:
-                    self.say(f"<4>{' '.join(news.split())}")
+            self.tell()
             if self.log and time.monotonic() >= due:
                 due = max(due + period, time.monotonic())
                 self.note()
+        self.tell()
         if self.log:
             self.note()
+
+    def tell(self):
+        """Say what has come to be missing, or is no longer, since this was last said."""
+        for source in self.sources.values():
+            news = source.news() if self.planned(source.name) else None
+            if news:
+                self.say(f"<4>{' '.join(news.split())}")
 
     # ---- the usage log
 

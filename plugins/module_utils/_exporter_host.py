@@ -289,6 +289,7 @@ class Host:
 
     def look_vllm(self):
         """vLLM's own metrics are scraped besides; here its counters are kept for the probe and the usage log."""
+        self.planned()
         api, found = self.apis["vllm"], {}
         try:
             answer = api.ask("/metrics")

@@ -12,6 +12,9 @@ from __future__ import annotations
 import threading
 import time
 
+# Of a source that has just been started.
+NOT_YET = "no answer yet"
+
 
 class Failed(Exception):
     """A source has nothing, or not all, to tell; the text says why. C(samples) are those that it has all the same."""
@@ -82,7 +85,7 @@ class Source:
         if begun is not None and now - begun > self.deadline:
             return Seen([], now, now - begun, f"no answer within {self.deadline:g} s")
         if seen is None:
-            return Seen([], now, now - begun if begun is not None else 0.0, "no answer yet")
+            return Seen([], now, now - begun if begun is not None else 0.0, NOT_YET)
         if now - seen.ended > self.period + self.deadline:
             return Seen([], now, seen.seconds, f"nothing new for {now - seen.ended:.0f} s")
         return seen
@@ -90,7 +93,7 @@ class Source:
     def news(self):
         """Return a line for the journal when what is wrong has changed since it was last asked, else None."""
         problem = self.state().problem
-        if (problem is None) == (self._told is None):
+        if problem == NOT_YET or (problem is None) == (self._told is None):
             return None
         self._told = problem
         return f"{self.name}: {problem}" if problem else f"{self.name}: well again"

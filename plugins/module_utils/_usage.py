@@ -52,7 +52,8 @@ def instant(text, now=None):
         found = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
         return (found if found.tzinfo else found.replace(tzinfo=datetime.timezone.utc)).timestamp()
     except (ValueError, OverflowError) as error:
-        raise UsageError(f"'{text}' is no time: give a date such as 2026-11-28, a time such as 2026-11-28T18:00:00Z (UTC), or how long ago, such as 24h or 7d") from error
+        raise UsageError(
+            f"'{text}' is no time: give a date such as 2026-11-28, a time such as 2026-11-28T18:00:00Z (UTC), or how long ago, such as 24h or 7d") from error
 
 
 def rise(before, now, name):
@@ -246,7 +247,9 @@ def table(rows):
             row["host"], row["service"], row["from"], f"{row['seconds'] / 3600:.2f}", _scaled(row["cpu_seconds"], 3600, 2), _scaled(row["cpus_mean"], 1, 2),
             _levels(row, "memory"), _levels(row, "vram"), *(("-" if row[name] is None else str(row[name])) for name in COUNTED)))
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return ["  ".join(cell.ljust(width) if column < 3 else cell.rjust(width) for column, (cell, width) in enumerate(zip(line, widths))).rstrip() for line in lines]
+    # Names to the left, numbers to the right.
+    return [
+        "  ".join(cell.ljust(width) if column < 3 else cell.rjust(width) for column, (cell, width) in enumerate(zip(line, widths))).rstrip() for line in lines]
 
 
 def _scaled(value, unit, digits):

@@ -189,7 +189,8 @@ def main():
         module.fail_json(msg=f"The period from {_usage.stamp(begin)} to {_usage.stamp(end)} ends before it begins.")
     found = records(module, params["path"])
     if not found:
-        module.fail_json(msg=f"There is no usage log in {params['path']}: the role exporter writes it (exporter_usage_log), a minute after its start for the first time.")
+        module.fail_json(
+            msg=f"There is no usage log in {params['path']}: the role exporter writes it (exporter_usage_log), a minute after its start for the first time.")
     rows = _usage.total(params["host"], found, begin, end, None if params["group"] == "total" else params["group"])
     module.exit_json(
         changed=False, rows=rows, table=_usage.table(rows), lines=sum(1 for one in found if one and begin < one["end"] <= end),

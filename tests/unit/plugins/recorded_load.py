@@ -66,9 +66,11 @@ class Load:
 
     def write(self):
         for (pid, tid), ticks in self.ticks.items():
-            fields = ["S"] + ["0"] * 10 + [str(ticks // 2), str(ticks - ticks // 2)] + ["0"] * 6 + ["777"] + ["0"] * 16 + [str(self.places[pid, tid])] + ["0"] * 5
+            used = [str(ticks // 2), str(ticks - ticks // 2)]
+            fields = ["S"] + ["0"] * 10 + used + ["0"] * 6 + ["777"] + ["0"] * 16 + [str(self.places[pid, tid])] + ["0"] * 5
             self.host.write(f"/proc/{pid}/task/{tid}/stat", f"{tid} (a (b) c) {' '.join(fields)}\n")
-        lines = ["cpu  1 2 3"] + [f"cpu{cpu} {round(seconds * HERTZ)} 0 0 5000 3 9 9 0 0 0" for cpu, seconds in self.cpus.items()] + ["intr 1 2", "btime 1795000000"]
+        cpus = [f"cpu{cpu} {round(seconds * HERTZ)} 0 0 5000 3 9 9 0 0 0" for cpu, seconds in self.cpus.items()]
+        lines = ["cpu  1 2 3", *cpus, "intr 1 2", "btime 1795000000"]
         self.host.write("/proc/stat", "\n".join(lines) + "\n")
         for service, seconds in self.groups.items():
             if self.host.version == 1:

@@ -26,8 +26,8 @@ CASES = {
     "usual": {}, "gpu": {"plan_decided": dict(plan(gpu()), system={"cpuset": "7,15"})}, "port 0": {"exporter_port": 0},
     "vllm's port": {"exporter_port": 8000}, "ollama's port": {"ollama_port": 9835}, "name": {"exporter_bind_address": "localhost"},
     "interval": {"exporter_interval": 0, "exporter_probe_interval": 0}, "probe": {"exporter_probe_interval": 20}, "no probe": {"exporter_probe_interval": 0},
-    "deadline": {"exporter_deadline": 0}, "timeout": {"exporter_probe_timeout": 0}, "files": {"exporter_usage_files": 0}, "memory": {"exporter_memory_max_mib": 32},
-    "quota": {"exporter_cpu_quota_percent": 1}, "no log": {"exporter_usage_log": False},
+    "deadline": {"exporter_deadline": 0}, "timeout": {"exporter_probe_timeout": 0}, "files": {"exporter_usage_files": 0},
+    "memory": {"exporter_memory_max_mib": 32}, "quota": {"exporter_cpu_quota_percent": 1}, "no log": {"exporter_usage_log": False},
     "services": {"vllm_bind_address": "0.0.0.0", "vllm_port": 8100, "vllm_api_key_file": "/etc/key", "ollama_bind_address": "192.0.2.1"},
 }
 
@@ -36,7 +36,8 @@ CASES = {
 def fixture_rendered(tmp_path_factory):
     cases = [{"plan_decided": PLAN, **case} for case in CASES.values()]
     facts = {"os_family": "Debian", "distribution": "Debian"}
-    return dict(zip(CASES, render(tmp_path_factory.mktemp("exporter"), "exporter", ["__exporter_problems", "__exporter_settings", "__exporter_gpu"], cases, facts)))
+    wanted = ["__exporter_problems", "__exporter_settings", "__exporter_gpu"]
+    return dict(zip(CASES, render(tmp_path_factory.mktemp("exporter"), "exporter", wanted, cases, facts)))
 
 
 @pytest.mark.parametrize("name, words", [

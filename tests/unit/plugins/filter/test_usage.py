@@ -35,10 +35,12 @@ def test_a_fleet(tmp_path):
             log.append(line(BEGIN + 60 * (minute + 1), 10 * (number + 1)))
         hosts[name] = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     (tmp_path / "inventory.yml").write_text(yaml.safe_dump({"inference": {"hosts": hosts}}), encoding="utf-8")
-    (tmp_path / "playbook.yml").write_text(yaml.safe_dump([{"hosts": "inference", "gather_facts": False, "roles": ["erni_ki.inference.usage"]}]), encoding="utf-8")
+    playbook = [{"hosts": "inference", "gather_facts": False, "roles": ["erni_ki.inference.usage"]}]
+    (tmp_path / "playbook.yml").write_text(yaml.safe_dump(playbook), encoding="utf-8")
     said = play(tmp_path, "-e", "usage_since=2026-11-28", "-e", "usage_until=2026-11-29",
                 "-e", "{'__usage_log': '" + str(tmp_path) + "/{{ inventory_hostname }}', 'usage_report_folder': 'reports', '__usage_file': '"
                 + str(tmp_path) + "/reports/usage.csv'}")
     found = list(csv.DictReader((tmp_path / "reports" / "usage.csv").read_text(encoding="utf-8").splitlines()))
-    assert [(row["host"], row["service"], row["tokens_out"], row["cpu_seconds"]) for row in found] == [("h1", "vllm", "30", "90.0"), ("h2", "vllm", "60", "90.0")]
+    assert [(row["host"], row["service"], row["tokens_out"], row["cpu_seconds"]) for row in found] == [
+        ("h1", "vllm", "30", "90.0"), ("h2", "vllm", "60", "90.0")]
     assert "changed=0" in said and "changed=1" not in said and "CPU hours" in said

@@ -24,6 +24,7 @@ from ansible_collections.erni_ki.inference.tests.unit.plugins.loopback_services 
 from ansible_collections.erni_ki.inference.tests.unit.plugins.module_utils.test__exporter_host import Card, World, with_gpu
 from ansible_collections.erni_ki.inference.tests.unit.plugins.module_utils.test__exporter_source import until
 
+
 def vllm_metrics(tokens_in, tokens_out, requests, started=5):
     return 200, (f'vllm:prompt_tokens_total{{engine="0"}} {tokens_in}\nvllm:generation_tokens_total{{engine="0"}} {tokens_out}\n'
                  f'vllm:request_success_total{{finished_reason="stop"}} {requests}\nprocess_start_time_seconds {started}\n')
@@ -61,7 +62,8 @@ def settings(folder, services, **changes):
     key.write_text(KEY + "\n", encoding="utf-8")
     return {
         "address": "127.0.0.1", "port": 0, "plan": "/etc/erni-ki/plan.json", "interval": 0.1, "deadline": 1.0, "vllm_url": services.url,
-        "vllm_api_key_file": str(key), "ollama_url": services.url, "gateway_url": "", "gateway_host": "h1", "probe_interval": 0.2, "probe_timeout": 2.0, "probe_loads_model": False,
+        "vllm_api_key_file": str(key), "ollama_url": services.url, "gateway_url": "", "gateway_host": "h1", "probe_interval": 0.2,
+        "probe_timeout": 2.0, "probe_loads_model": False,
         "usage_path": str(pathlib.Path(folder, "usage.jsonl")), "usage_interval": 3600, "usage_max_bytes": 1 << 20, "usage_files": 3, **changes}
 
 
@@ -267,7 +269,8 @@ def test_a_line_that_cannot_be_written_is_made_up_for(tmp_path, run):
 @pytest.mark.parametrize("name", ["ollama", "h1-ollama"])
 def test_what_the_gateway_counts_of_ollama(tmp_path, services, run, name):
     def gateway(tokens):
-        return 200, (f'erni_ki_gateway_requests_total{{engine="{name}",status="200"}} {tokens // 10}\nerni_ki_gateway_requests_total{{engine="{name}",status="502"}} 1\n'
+        return 200, (f'erni_ki_gateway_requests_total{{engine="{name}",status="200"}} {tokens // 10}\n'
+                     f'erni_ki_gateway_requests_total{{engine="{name}",status="502"}} 1\n'
                      f'erni_ki_gateway_tokens_total{{engine="{name}"}} {tokens}\nerni_ki_gateway_tokens_total{{engine="h2-ollama"}} 999\n')
 
     other = Services()

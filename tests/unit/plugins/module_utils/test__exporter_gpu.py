@@ -99,7 +99,8 @@ def test_a_child_that_hangs():
 
 
 @pytest.mark.parametrize("script, words", [
-    ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)", "crashed"), ("pass", "gave no answer"), ("print('odd', flush=True)\ninput()", "gave no answer")])
+    ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)", "crashed"), ("pass", "gave no answer"),
+    ("print('odd', flush=True)\ninput()", "gave no answer")])
 def test_a_child_that_ends(script, words):
     with pytest.raises(Failed, match=f"NVML .*({words}|gave no answer)"):
         child(script).ask()

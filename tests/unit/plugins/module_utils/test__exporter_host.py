@@ -104,7 +104,7 @@ def test_a_plan_that_is_none(v2, text, words):
     with pytest.raises(Failed, match=words):
         v2.look("plan")
     # What it would be compared with is gone, and so is all the rest.
-    for name in ("docker", "cgroup", "procs", "ollama", "gpu"):
+    for name in ("docker", "cgroup", "procs", "vllm", "ollama", "gpu"):
         with pytest.raises(Failed, match="there is no plan to go by"):
             v2.look(name)
     v2.plan()
@@ -288,7 +288,8 @@ def test_time_of_others(world):
     world.load.others(9, 1.0)
     world.load.others(7, 4.0)
     found = world.look("procs")
-    assert found["service_foreign_cpu_seconds_total", "vllm"] == pytest.approx(4.0) and found["service_foreign_cpu_seconds_total", "ollama"] == pytest.approx(4.0)
+    assert found["service_foreign_cpu_seconds_total", "vllm"] == pytest.approx(4.0)
+    assert found["service_foreign_cpu_seconds_total", "ollama"] == pytest.approx(4.0)
 
 
 def test_time_of_others_beside_a_service_that_is_stopped(world):
@@ -465,7 +466,8 @@ def test_a_card_that_is_lost_or_whose_driver_is_another(tmp_path, changes, modul
 
 
 @pytest.mark.parametrize("changes, words", [
-    ({"bindings": "ModuleNotFoundError: pynvml"}, "nvidia-ml-py cannot be used"), ({"code": 9, "message": "Driver Not Loaded", "gpus": []}, "Driver Not Loaded")])
+    ({"bindings": "ModuleNotFoundError: pynvml"}, "nvidia-ml-py cannot be used"),
+    ({"code": 9, "message": "Driver Not Loaded", "gpus": []}, "Driver Not Loaded")])
 def test_a_card_that_cannot_be_asked(tmp_path, changes, words):
     world = with_gpu(tmp_path, Card(**changes))
     world.look("plan")

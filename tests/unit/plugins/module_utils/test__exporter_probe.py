@@ -108,7 +108,8 @@ def test_a_vllm_that_is_not_there(services, vllm):
 
 def loaded(ends_in=200.0, name="tiny:latest"):
     end = datetime.datetime.fromtimestamp(NOW + ends_in, datetime.timezone.utc)
-    return 200, json.dumps({"models": [{"name": name, "size": 5, "size_vram": 5, "expires_at": end.isoformat(timespec="microseconds").replace("+00:00", "456Z")}]})
+    text = end.isoformat(timespec="microseconds").replace("+00:00", "456Z")
+    return 200, json.dumps({"models": [{"name": name, "size": 5, "size_vram": 5, "expires_at": text}]})
 
 
 @pytest.mark.parametrize("load", [False, True])
@@ -177,6 +178,7 @@ def test_an_ollama_that_is_not_there(services, ollama):
 
 
 @pytest.mark.parametrize("expires, stay", [
-    ("2026-11-28T18:26:40.999999999Z", 0), ("2319-03-05T15:45:44.71334452Z", -1), ("2000-01-01T00:00:00Z", 0), ("0001-01-01T00:00:00Z", 0), ("odd", None), (None, None)])
+    ("2026-11-28T18:26:40.999999999Z", 0), ("2319-03-05T15:45:44.71334452Z", -1), ("2000-01-01T00:00:00Z", 0), ("0001-01-01T00:00:00Z", 0), ("odd", None),
+    (None, None)])
 def test_how_long_a_model_stays(expires, stay):
     assert remaining(expires, 1795890400.5) == stay
