@@ -20,9 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ansible_collections.erni_ki.inference.plugins.module_utils import _exporter, _exporter_program, _usage
 from ansible_collections.erni_ki.inference.plugins.module_utils._exporter_metrics import METRICS
+from ansible_collections.erni_ki.inference.tests.unit.plugins.exporter_world import Card, World, until, with_gpu
 from ansible_collections.erni_ki.inference.tests.unit.plugins.loopback_services import KEY, Services, recorded
-from ansible_collections.erni_ki.inference.tests.unit.plugins.module_utils.test__exporter_host import Card, World, with_gpu
-from ansible_collections.erni_ki.inference.tests.unit.plugins.module_utils.test__exporter_source import until
 
 
 def vllm_metrics(tokens_in, tokens_out, requests, started=5):

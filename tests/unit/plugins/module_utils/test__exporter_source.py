@@ -11,6 +11,7 @@ import time
 import pytest
 
 from ansible_collections.erni_ki.inference.plugins.module_utils._exporter_source import Failed, Source
+from ansible_collections.erni_ki.inference.tests.unit.plugins.exporter_world import until
 
 
 class Clock:
@@ -88,13 +89,3 @@ def test_one_waits_for_another():
     first.start(stop)
     assert second.first.wait(5) and order == ["docker", "procs"]
     stop.set()
-
-
-def until(true, seconds=15):
-    """Return whether it becomes true in time."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if true():
-            return True
-        time.sleep(0.01)
-    return False

@@ -152,7 +152,8 @@ def test_a_period():
     assert [row["service"] for row in rows] == ["ollama", "vllm"]
     assert rows[0] == {
         "host": "h1", "service": "ollama", "from": "2026-11-28T00:00:00Z", "to": "2026-11-28T00:10:00Z", "seconds": 60.0, "cpu_seconds": None,
-        "cpus_mean": None, "memory_mean_bytes": None, "memory_max_bytes": None, "vram_mean_bytes": 3 << 30, "vram_max_bytes": 3 << 30, "tokens_in": None, "tokens_out": None,
+        "cpus_mean": None, "memory_mean_bytes": None, "memory_max_bytes": None,
+        "vram_mean_bytes": 3 << 30, "vram_max_bytes": 3 << 30, "tokens_in": None, "tokens_out": None,
         "requests": None, "probes": None, "cpu_seconds_by_cpu": {}}
     assert rows[1]["cpu_seconds"] == 10.5 and rows[1]["cpus_mean"] == 0.087
     assert list(rows[1]["cpu_seconds_by_cpu"].items()) == [("0", 5.5), ("9", 3.0), ("10", 2.0)]
