@@ -18,6 +18,7 @@ from sandbox_lib.common import cache_dir, lock
 from ansible_collections.erni_ki.inference.tests.unit.roles.render import play
 
 ROLE = REPO / "roles" / "monitoring"
+FACTS = {"os_family": "Debian", "distribution": "Debian", "distribution_version": "13.0"}
 
 
 @pytest.fixture(name="suites", scope="session")
@@ -44,7 +45,7 @@ class Written:
         self.folder, self.grafana, self.units = work / "etc", work / "grafana", work / "units"
 
     def role(self, *tasks, hosts=None, group=(), code=0, words=(), **variables):
-        """Run some of the role's task files for the first of C(hosts), each with its own variables; return what was printed."""
+        """Run some of the role's task files on the first host of the group, or of C(hosts), {name: variables}; return what was printed."""
         hosts = hosts or {"node1": {}}
         for path in (self.work, self.folder.parent, self.grafana, self.units):
             path.mkdir(parents=True, exist_ok=True)
@@ -63,6 +64,7 @@ class Written:
         (self.work / "internal.yml").write_text(yaml.safe_dump(internal), encoding="utf-8")
         (self.work / "playbook.yml").write_text(yaml.safe_dump([{
             "hosts": next(iter(group or hosts)), "gather_facts": False, "tasks": [
+                {"name": "Facts", "ansible.builtin.set_fact": {"cacheable": True, **FACTS}},
                 *({"name": f"Tasks {name}", "ansible.builtin.include_role": {"name": "erni_ki.inference.monitoring", "tasks_from": name}} for name in tasks),
                 # Before the handlers: there is no systemd that could restart anything.
                 {"name": "End", "ansible.builtin.meta": "end_play"}]}]), encoding="utf-8")

@@ -20,7 +20,7 @@ SUITES = ("trixie", "bookworm")
 PACKAGES = ["prometheus", "prometheus-alertmanager", "prometheus-node-exporter"]
 UNUSED = ["usr/share/doc", "usr/share/locale", "usr/share/man", "usr/share/javascript", "usr/share/fonts", "var"]
 # A bound to end, not to be reached.
-TIMEOUT_S = 120
+TIMEOUT_S = 600
 
 
 def ensure(cache, suite):
