@@ -22,7 +22,7 @@ def test_a_prometheus_of_somebody_else_is_refused_and_not_touched(play, sh, fing
     sh("DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends prometheus")
     before = fingerprint()
     run = play("site")
-    assert run.code != 0 and "prometheus was on this host before this role" in " ".join(run.text.split()), run.text
+    assert run.code != 0 and "has prometheus, not from this role" in " ".join(run.text.split()), run.text
     assert fingerprint() == before
 
 
