@@ -40,7 +40,7 @@ def fixture_url(tmp_path_factory, bin):
     (folder / "prometheus.yml").write_text("scrape_configs: []\n", encoding="utf-8")
     address = f"127.0.0.1:{programs.free_port()}"
     log = folder / "log"
-    with programs.running(log, bin / "prometheus", f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}",
+    with programs.running(bin, log, bin / "prometheus", f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}",
                           f"--web.listen-address={address}"):
         programs.wait("Prometheus is ready", lambda: programs.get(f"http://{address}/-/ready"), log)
         yield f"http://{address}"

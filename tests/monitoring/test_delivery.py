@@ -107,7 +107,7 @@ def started(written, service, log):
     text = (written.units / f"{service}.service.d" / "50-erni-ki.conf").read_text(encoding="utf-8")
     [command] = re.findall(r"^ExecStart=(.+)$", text, re.MULTILINE)
     words = command.replace("/usr/bin/", f"{written.programs}/").replace("/var/lib/erni-ki", str(written.work / "data")).split()
-    return programs.running(log, *words)
+    return programs.running(written.programs, log, *words)
 
 
 @pytest.fixture(name="site", scope="module")
