@@ -2,7 +2,7 @@
 # Copyright (c) 2026, the erni_ki.inference team
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prometheus, Alertmanager, node_exporter and their tools, unpacked into the cache from the packages that the role installs. They run without being installed."""
+"""Prometheus, Alertmanager, node_exporter and their tools, from the packages that the role installs, unpacked into the cache and not installed."""
 from __future__ import annotations
 
 import contextlib

@@ -111,6 +111,18 @@ def test_secrets_that_others_may_read_are_refused_and_ports_that_somebody_has(wr
     assert not written.folder.exists() and list(written.units.iterdir()) == []
 
 
+def test_absent_leaves_nothing_of_ours_and_what_others_made(written):
+    theirs = written.units / "prometheus.service.d" / "theirs.conf"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("[Service]\n", encoding="utf-8")
+    written.role("configure", "units", "grafana")
+    said = written.role("absent")
+    assert "failed=0" in said and not written.folder.exists()
+    assert [path for path in written.units.rglob("*") if path.is_file()] == [theirs] and [path.name for path in written.units.iterdir()] == [theirs.parent.name]
+    assert [path for path in written.grafana.rglob("*") if path.is_file()] == []
+    assert "changed=0" in written.role("absent")
+
+
 def test_every_alert_of_the_inhibitions_exists(usual, rules):
     text = usual.text("alertmanager.yml")
     assert set(re.findall(r"ErniKi\w+", text)) - {"ErniKi"} <= set(rules)

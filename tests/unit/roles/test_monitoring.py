@@ -28,7 +28,8 @@ CASES = {
     "usual": ({}, None),
     "node_exporter of somebody else": (packages("prometheus-node-exporter"), None),
     "a second run": ({**packages(*BOTH, "prometheus-node-exporter"), **noted(*BOTH, "prometheus-node-exporter")}, None),
-    "Prometheus of somebody else": (packages(*BOTH), ["has prometheus and prometheus-alertmanager, not from this role", "monitoring_external: true", "apt-get purge"]),
+    "Prometheus of somebody else": (
+        packages(*BOTH), ["has prometheus and prometheus-alertmanager, not from this role", "monitoring_external: true", "apt-get purge"]),
     "the same, and external": ({**packages(*BOTH), "monitoring_external": True}, None),
     "external after its own": ({**packages(*BOTH), **noted(*BOTH), "monitoring_external": True}, ["monitoring_state: absent once"]),
     "port": ({"monitoring_prometheus_port": 0}, ["monitoring_prometheus_port", "1 to 65535"]),

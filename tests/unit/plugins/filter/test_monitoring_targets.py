@@ -45,7 +45,8 @@ def test_what_a_host_does_not_have_is_not_asked():
 
 
 def test_a_fleet_is_asked_where_ansible_reaches_it():
-    hosts = {"watch": {"group_names": ["monitoring"]}, "node1": {**PRIVATE, "ansible_host": "192.0.2.1"}, "node2": {**PRIVATE, "monitoring_address": "2001:db8::2"},
+    hosts = {"watch": {"group_names": ["monitoring"]}, "node1": {**PRIVATE, "ansible_host": "192.0.2.1"},
+             "node2": {**PRIVATE, "monitoring_address": "2001:db8::2"},
              "node3": {"monitoring_state": "unmanaged"}, "node4": PRIVATE}
     found = addresses(hosts, "watch")
     assert {instance for unused, instance in found} == {"watch", "node1", "node2", "node4"}
