@@ -12,6 +12,7 @@ export SCENARIOS ?= default
 PY := .cache/venv/bin/python
 .DEFAULT_GOAL := help
 .PHONY: help site plan verify diagnose benchmark usage login destroy test test-fast test-all lint docs docs-check sanity unit package pages molecule compat bench calibrate interference build lock clean venv venv-test
+.PHONY: help site plan verify diagnose benchmark login destroy test test-fast test-all lint docs docs-check sanity unit package monitoring pages molecule compat bench calibrate interference build lock clean venv venv-test
 # One at a time: the steps share two cores, one virtual machine and one cache.
 .NOTPARALLEL:
 
@@ -42,14 +43,14 @@ login: venv ## A shell in the sandbox
 destroy: venv ## Remove the sandbox
 	@$(PY) tests/sandbox/sandbox.py down
 
-test: venv-test ## Everything: lint, docs, sanity, unit, package, molecule
-	@$(PY) tools/run_tests.py lint docs-check unit package sanity molecule
+test: venv-test ## Everything: lint, docs, sanity, unit, package, monitoring, molecule
+	@$(PY) tools/run_tests.py lint docs-check unit package monitoring sanity molecule
 
 test-fast: venv-test ## Everything that needs no virtual machine
-	@$(PY) tools/run_tests.py lint docs-check unit package sanity
+	@$(PY) tools/run_tests.py lint docs-check unit package monitoring sanity
 
 test-all: venv-test ## test, the other scenarios, and the other releases of ansible-core
-	@SLOW_TESTS=1 SCENARIOS="$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))" $(PY) tools/run_tests.py lint docs-check unit package sanity pages compat molecule
+	@SLOW_TESTS=1 SCENARIOS="$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))" $(PY) tools/run_tests.py lint docs-check unit package monitoring sanity pages compat molecule
 
 lint: venv-test ## ansible-lint (production), yamllint, flake8
 	@$(PY) tools/lint.py
@@ -68,6 +69,9 @@ unit: venv-test ## Unit tests, with the coverage of plugins/
 
 package: venv-test ## Build the archive, import it as Galaxy would, install it, use it under its full name
 	@$(PY) tools/package.py check
+
+monitoring: venv-test ## The alert rules, the dashboards and the delivery of alerts, with the real Prometheus and Alertmanager
+	@$(PY) tools/monitoring.py $(ARGS)
 
 pages: venv-test ## The pages that the collection writes, opened in headless Chromium
 	@$(PY) tools/pages.py $(ARGS)

@@ -82,6 +82,14 @@ def checkout(env):
     return found
 
 
+def run_pytest(step, chosen=()):
+    """Run the tests in tests/STEP, or the chosen ones of them, which use programs that the sandbox's tools unpack; return pytest's exit code."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    env = environment(PYTHONPATH=os.pathsep.join(map(str, (COLLECTIONS, REPO / "tests" / "sandbox", REPO / "tools"))))
+    command = ["pytest", "-v", f"--junit-xml={RESULTS / f'{step}.xml'}", *(chosen or [f"tests/{step}"])]
+    return subprocess.run(command, cwd=REPO, env=env, check=False).returncode
+
+
 def repository_files(*patterns):
     """Return the files of the checkout, relative to it: tracked ones and new ones that git does not ignore."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *patterns]
