@@ -1,0 +1,90 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the erni_ki.inference team
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A gateway with its engines, for each release of nginx that the role knows."""
+from __future__ import annotations
+
+import nginx
+import pytest
+from sandbox_lib import debian, host
+from sandbox_lib.common import cache_dir, lock
+
+from ansible_collections.erni_ki.inference.plugins.plugin_utils import _gateway
+
+LIMITS = {
+    "connect_timeout": 2, "queue_timeout": 10, "retry_after": 5, "max_failures": 2, "slow_start": 0, "probe_interval": 0.1, "probe_timeout": 2,
+    "check_interval": 0.3, "check_timeout": 5}
+VARIABLES = {"gateway_client_timeout": 2, "gateway_stream_timeout": 20, "gateway_answer_timeout": 20, "gateway_max_body_kib": 64}
+
+
+@pytest.fixture(name="programs", scope="session")
+def fixture_programs():
+    cache = cache_dir()
+    host.check_machine()
+    with lock(cache / "lock", "the sandbox's cache"):
+        host.ensure_tools(host.MACHINE_TOOLS, cache / "log" / "apt.log")
+        return {suite: nginx.Program(debian.unpacked(cache, f"nginx-{suite}", suite, nginx.PACKAGES, nginx.UNUSED)) for suite in nginx.SUITES}
+
+
+class Site:
+    """What a test has: engines, and a gateway in front of them."""
+
+    def __init__(self, program, folder):
+        self.program, self.folder, self.engines, self.gateway = program, folder, {}, None
+
+    def engine(self, service, models, device="none", host_name="here"):
+        [port] = nginx.free_ports(1)
+        name = service if host_name == "here" else f"{host_name}-{service}"
+        self.engines[name] = nginx.Engine(name, service, models, port, self.folder / f"{name}.log").start()
+        self.engines[name].host, self.engines[name].device = host_name, device
+        return self.engines[name]
+
+    def settings(self, aliases=None, keys=(), drained=(), max_queue=2, room=None, limits=None):
+        """As the role makes them of plans."""
+        hosts = {}
+        for engine in self.engines.values():
+            given = hosts.setdefault(engine.host, {"name": engine.host, "address": "127.0.0.1", "plan": {}})
+            given["plan"][engine.service] = {"engine": {"max_num_seqs": 8}, "device": {
+                "kind": "none" if engine.device == "none" else "gpu",
+                "vram": {"partial_allowed": engine.device == "gpu_in_part", "parallel": 4, "max_loaded_models": 1}}}
+            given[engine.service] = {
+                "bind_address": "0.0.0.0", "port": engine.port, "models": engine.models, "authorization": "Bearer engine" if engine.service == "vllm" else ""}
+        made = _gateway.settings(
+            list(hosts.values()), "here", aliases or nginx.defaults()["gateway_aliases"], keys, {**LIMITS, **(limits or {})}, max_queue, drained)
+        assert made["problems"] == []
+        for one in made["settings"]["engines"]:
+            one["max_connections"] = (room or {}).get(one["name"], one["max_connections"] if one["service"] == "vllm" else 4)
+        return made["settings"]
+
+    def start(self, variables=None, **settings):
+        self.gateway = nginx.Gateway(self.program, self.folder, self.settings(**settings), **{**VARIABLES, **(variables or {})}).start()
+        nginx.wait_for(lambda: all(one["checked"] for one in self.gateway.engines().values()), "every engine was looked at")
+        return self.gateway
+
+    def up(self, name, wanted=True):
+        nginx.wait_for(lambda: self.gateway.engines()[name]["up"] is wanted, f"{name} is {'up' if wanted else 'out'}")
+
+    def end(self):
+        if self.gateway:
+            self.gateway.stop()
+        for engine in self.engines.values():
+            engine.kill()
+
+
+@pytest.fixture(name="site")
+def fixture_site(programs, tmp_path, request):
+    # The workers are not root and write here.
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    site = Site(programs[getattr(request, "param", nginx.SUITES[-1])], tmp_path)
+    yield site
+    site.end()
+
+
+@pytest.fixture(name="both")
+def fixture_both(site):
+    """Ollama and vLLM, as on one host."""
+    site.engine("ollama", ["llama3.2:3b"])
+    site.engine("vllm", ["tiny"])
+    return site
