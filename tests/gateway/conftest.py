@@ -12,10 +12,11 @@ from sandbox_lib.common import cache_dir, lock
 
 from ansible_collections.erni_ki.inference.plugins.plugin_utils import _gateway
 
+# Generous: the tests may run on a machine that is busy with something else.
 LIMITS = {
-    "connect_timeout": 2, "queue_timeout": 10, "retry_after": 5, "max_failures": 2, "slow_start": 0, "probe_interval": 0.1, "probe_timeout": 2,
-    "check_interval": 0.3, "check_timeout": 5}
-VARIABLES = {"gateway_client_timeout": 2, "gateway_stream_timeout": 20, "gateway_answer_timeout": 20, "gateway_max_body_kib": 64}
+    "connect_timeout": 20, "queue_timeout": 60, "retry_after": 5, "max_failures": 2, "slow_start": 0, "probe_interval": 0.1, "probe_timeout": 20,
+    "check_interval": 0.3, "check_timeout": 30}
+VARIABLES = {"gateway_connect_timeout": 20, "gateway_client_timeout": 3, "gateway_stream_timeout": 60, "gateway_answer_timeout": 60, "gateway_max_body_kib": 64}
 
 
 @pytest.fixture(name="programs", scope="session")
@@ -27,16 +28,25 @@ def fixture_programs():
         return {suite: nginx.Program(debian.unpacked(cache, f"nginx-{suite}", suite, nginx.PACKAGES, nginx.UNUSED)) for suite in nginx.SUITES}
 
 
+@pytest.fixture(name="engines", scope="session")
+def fixture_engines(tmp_path_factory):
+    """Engines that the tests of this process have one after the other: to start one takes longer than most tests."""
+    pool = {}
+    yield lambda name, service, models: pool.setdefault((name, *models), nginx.Engine(
+        name, service, models, nginx.free_ports(1)[0], tmp_path_factory.getbasetemp() / "engines.log"))
+    for engine in pool.values():
+        engine.kill()
+
+
 class Site:
     """What a test has: engines, and a gateway in front of them."""
 
-    def __init__(self, program, folder):
-        self.program, self.folder, self.engines, self.gateway = program, folder, {}, None
+    def __init__(self, program, folder, pool):
+        self.program, self.folder, self.pool, self.engines, self.gateway = program, folder, pool, {}, None
 
     def engine(self, service, models, device="none", host_name="here"):
-        [port] = nginx.free_ports(1)
         name = service if host_name == "here" else f"{host_name}-{service}"
-        self.engines[name] = nginx.Engine(name, service, models, port, self.folder / f"{name}.log").start()
+        self.engines[name] = self.pool(name, service, models).anew()
         self.engines[name].host, self.engines[name].device = host_name, device
         return self.engines[name]
 
@@ -68,16 +78,14 @@ class Site:
     def end(self):
         if self.gateway:
             self.gateway.stop()
-        for engine in self.engines.values():
-            engine.kill()
 
 
 @pytest.fixture(name="site")
-def fixture_site(programs, tmp_path, request):
+def fixture_site(programs, engines, tmp_path, request):
     # The workers are not root and write here.
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(0o755)
-    site = Site(programs[getattr(request, "param", nginx.SUITES[-1])], tmp_path)
+    site = Site(programs[getattr(request, "param", nginx.SUITES[-1])], tmp_path, engines)
     yield site
     site.end()
 

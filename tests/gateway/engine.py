@@ -6,7 +6,7 @@
 
     python engine.py --service vllm --port 8000 --model tiny
 
-POST /_control {"delay": 0.1, …} sets what is in Behaviour; GET /_seen tells which requests came. It is a process of its own, so that it can be
+POST /_control {"delay": 0.1, …} sets what is in Behaviour; GET /_seen tells which requests came, POST /_forget forgets them. It is a process of its own, so that it can be
 killed and stopped as an engine is. One thread and no library: it has to be faster than what is measured with it.
 """
 from __future__ import annotations
@@ -65,9 +65,10 @@ class Engine:
             self.behaviour = dataclasses.replace(self.behaviour, **value)
             self.whole(writer, 200, {}, keep)
         elif path == "/_seen":
-            self.whole(writer, 200, {"seen": self.seen, "most": self.most}, keep)
+            self.whole(writer, 200, {"seen": self.seen, "most": self.most, "active": self.active}, keep)
         elif path == "/_forget":
             self.seen, self.most = [], 0
+            self.behaviour = self.behaviour if value.get("behave", True) else Behaviour()
             self.whole(writer, 200, {}, keep)
         else:
             if version == "HTTP/1.1":       # the gateway's own checks come with 1.0

@@ -93,8 +93,20 @@ class Engine:
     def forget(self):
         request(self.port, "POST", "/_forget", {})
 
+    def anew(self):
+        """As if it were just started."""
+        if self.process is None or self.process.poll() is not None:
+            self.start()
+        request(self.port, "POST", "/_forget", {"behave": False})
+        wait_for(lambda: self.told()["active"] == 0, f"{self.name} has nothing to do")
+        return self
+
     def signal(self, number):
         self.process.send_signal(number)
+
+    def gone(self):
+        """Wait until the process has ended by itself."""
+        self.process.wait(PATIENCE_S)
 
     def kill(self):
         if self.process and self.process.poll() is None:
@@ -196,8 +208,14 @@ class Gateway:
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
 
     def access(self):
-        """The lines of the access log."""
-        return [json.loads(line) for line in (self.folder / "access.log").read_text(encoding="utf-8").splitlines()]
+        """The lines of the access log, of requests for a model."""
+        lines = [json.loads(line) for line in (self.folder / "access.log").read_text(encoding="utf-8").splitlines()]
+        return [line for line in lines if line["method"] == "POST"]
+
+    def logged(self, answer):
+        """The line of one answer; it is written when the client has that already."""
+        name = answer[1]["x-request-id"]
+        return wait_for(lambda: next((line for line in self.access() if line["id"] == name), None), f"{name} is logged")
 
     def errors(self):
         return (self.folder / "error.log").read_text(encoding="utf-8")

@@ -73,18 +73,19 @@ def test_failover_before_the_first_byte(both):
     gateway = both.start(limits={"probe_interval": 60})
     both.engines["ollama"].control(status=200, die_before=True)
     assert '"model": "tiny"' in gateway.ask("POST", CHAT, chat())[2]                # it dies with the request in its hands
-    assert '"model": "tiny"' in gateway.ask("POST", CHAT, chat(stream=True))[2]     # and nobody listens any more
+    both.engines["ollama"].gone()
+    answer = gateway.ask("POST", CHAT, chat(stream=True))                           # and nobody listens any more
+    assert '"model": "tiny"' in answer[2] and gateway.logged(answer)["tries"] == "2"
     assert not gateway.engines()["ollama"]["up"]
-    assert [line["tries"] for line in gateway.access() if line["path"] == CHAT][-2:] == ["2", "2"]
     assert gateway.metrics()['erni_ki_gateway_requests_total{engine="ollama",status="502"}'] == 0
 
 
 def test_a_hung_engine_is_left_after_its_time(both):
-    gateway = both.start(variables={"gateway_answer_timeout": 1, "gateway_stream_timeout": 1}, limits={"probe_interval": 60})
+    gateway = both.start(variables={"gateway_answer_timeout": 4}, limits={"probe_interval": 60})
     with both.engines["ollama"].stopped():
-        status, unused, text = gateway.ask("POST", CHAT, chat())
-        assert status == 200 and '"model": "tiny"' in text
-    assert gateway.access()[-1]["tries"] == "2" and "said nothing in time" in gateway.errors()
+        answer = gateway.ask("POST", CHAT, chat())
+    assert answer[0] == 200 and '"model": "tiny"' in answer[2]
+    assert gateway.logged(answer)["tries"] == "2" and "said nothing in time" in gateway.errors()
 
 
 def test_the_last_engine_s_own_error_is_the_answer(both):
@@ -109,15 +110,18 @@ def test_no_replay_after_the_first_byte_but_an_error_in_the_stream(both, broken)
     gateway = both.start(limits={"probe_interval": 60})
     for engine in both.engines.values():
         engine.control(**{broken: 2})
-    status, unused, text = gateway.ask("POST", "/ollama/api/chat", chat("llama3.2:3b"))
+    status, headers, text = gateway.ask("POST", "/ollama/api/chat", chat("llama3.2:3b"))
+    assert gateway.logged((status, headers, text))["outcome"] == "broken"
     *words, last = lines_of("\n".join(line for line in text.splitlines() if line.endswith("}")))
     assert status == 200 and len(words) == 2 and last == {"error": "The engine ollama broke off in the middle of its answer."}
     # What the engine left in the middle of an event is closed, so that the error is an event of its own.
-    status, unused, text = gateway.ask("POST", CHAT, chat("batch", stream=True))
+    status, headers, text = gateway.ask("POST", CHAT, chat("batch", stream=True))
+    assert gateway.logged((status, headers, text))["outcome"] == "broken"
     assert status == 200 and text.split("\n\n")[-2].startswith("data: {") and text.endswith("}\n\n")
     assert json.loads(text.split("\n\n")[-2][len("data: "):])["error"]["code"] == "engine_failed" and "[DONE]" not in text
-    assert text.count('"model": "tiny"') == 2 and served(both) in ({}, {"ollama": 1, "vllm": 1})
-    assert [line["outcome"] for line in gateway.access() if line["method"] == "POST"] == ["broken", "broken"]
+    assert text.count('"model": "tiny"') == 2
+    if broken == "cut_after":
+        assert served(both) == {"ollama": 1, "vllm": 1}
     metrics = gateway.metrics()
     assert metrics['erni_ki_gateway_broken_streams_total{engine="ollama"}'] == metrics['erni_ki_gateway_broken_streams_total{engine="vllm"}'] == 1
     assert metrics["erni_ki_gateway_retries_total"] == 0 and gateway.errors().count("broke off in the middle of an answer") >= 2
@@ -125,7 +129,7 @@ def test_no_replay_after_the_first_byte_but_an_error_in_the_stream(both, broken)
 
 def test_an_answer_in_one_piece_that_breaks_off_is_no_whole_one(both):
     """A stream that hangs is ended with an error too."""
-    gateway = both.start(variables={"gateway_stream_timeout": 1}, limits={"probe_interval": 60})
+    gateway = both.start(variables={"gateway_stream_timeout": 3}, limits={"probe_interval": 60})
     both.engines["vllm"].control(tokens=3, delay=0.2)
     answer = {}
     asking = threading.Thread(target=lambda: answer.update(text=gateway.ask("POST", CHAT, chat("tiny", stream=True))[2]))
@@ -161,52 +165,64 @@ def test_the_direct_ways(both):
 
 def test_of_engines_with_one_rank_the_least_busy_is_taken(site):
     for node in ("node1", "node2", "node3"):
-        site.engine("vllm", ["tiny"], host_name=node).control(delay=0.2)
-    gateway = site.start()
+        site.engine("vllm", ["tiny"], host_name=node)
+    gateway = site.start(limits={"check_interval": 600})
+    for engine in site.engines.values():
+        engine.forget()
+        engine.control(delay=0.5)
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         answers = [pool.submit(gateway.ask, "POST", CHAT, chat("tiny")) for unused in range(6)]
         assert [one.result()[0] for one in answers] == [200] * 6
-    assert {engine.told()["most"] for engine in site.engines.values()} == {2}
+    assert set(served(site).values()) == {2}
 
 
 # --- what is refused ---
 
-@pytest.mark.parametrize("body, status, code, words", [
+BODIES = [
     (b"{nope", 400, "bad_request", "not a JSON object"),
     (b"[1]", 400, "bad_request", "not a JSON object"),
     (b'"x"', 400, "bad_request", "not a JSON object"),
     (b"", 400, "bad_request", "no body"),
-    (b"{}", 400, "bad_request", 'no \\"model\\"'),
-    (b'{"model": 1}', 400, "bad_request", 'no \\"model\\"'),
+    (b"{}", 400, "bad_request", 'no "model"'),
+    (b'{"model": 1}', 400, "bad_request", 'no "model"'),
     (b'{"model": "chat", "model": "tiny"}', 400, "bad_request", "more than one"),
     (b'{"model": "chat", "Model": "tiny"}', 400, "bad_request", "more than one"),
     (b'{"model": "chat", "mod\\u0065l": "tiny"}', 400, "bad_request", "more than one"),
     (b'{"model": "chat", "x": ' + b"[" * 5000 + b"]" * 5000 + b"}", 400, "bad_request", "nest"),
     (b'{"model": "nobody"}', 404, "unknown_model", "nobody"),
     (b'{"model": "chat", "x": "' + b"x" * 70_000 + b'"}', 413, "too_large", "too large"),
-])
-def test_bodies_that_no_engine_sees(both, body, status, code, words):
+]
+
+
+def test_bodies_that_no_engine_sees(both):
     gateway = both.start()
-    begin = time.monotonic()
-    found, unused, text = gateway.ask("POST", CHAT, body)
-    assert found == status and json.loads(text)["error"]["code"] == code and words in text
-    assert time.monotonic() - begin < 10 and served(both) == {"ollama": 0, "vllm": 0}
-    assert gateway.access()[-1]["outcome"] == code and gateway.metrics()['erni_ki_gateway_refused_total{reason="%s"}' % code] == 1
+    for body, status, code, words in BODIES:
+        begin, before = time.monotonic(), gateway.metrics()
+        found, headers, text = gateway.ask("POST", CHAT, body)
+        said = json.loads(text)["error"]
+        assert found == status and said["code"] == code and words in said["message"], (body[:80], text)
+        assert time.monotonic() - begin < 20
+        assert gateway.logged((found, headers, text))["outcome"] == code
+        name = 'erni_ki_gateway_refused_total{reason="%s"}' % code
+        assert gateway.metrics()[name] == before[name] + 1
+    assert served(both) == {"ollama": 0, "vllm": 0}
 
 
-@pytest.mark.parametrize("method, path, status", [
+PATHS = [
     ("GET", "/", 404), ("GET", "/v1", 404), ("GET", CHAT, 405), ("POST", "/v1/models", 405), ("POST", "/v1/fine_tuning/jobs", 404), ("PUT", CHAT, 405),
     ("POST", "/ollama/api/pull", 404), ("DELETE", "/ollama/api/delete", 404), ("POST", "/ollama/api/create", 404), ("POST", "/v1/../ollama/api/pull", 404),
-    ("POST", "/v1/%2e%2e/ollama/api/delete", 404), ("GET", "/v1/..%2f..%2fetc/passwd", 404), ("GET", "/../etc/passwd", 400), ("GET", "/vllm/metrics", 404),
-    ("POST", "/v1/chat/completions%00", 400), ("POST", "//v1//chat/completions/", 404), ("GET", "/metrics", 404), ("POST", "/drain/vllm", 404),
+    ("POST", "/v1/%2e%2e/ollama/api/delete", 404), ("GET", "/v1/..%2f..%2fetc/passwd", 400), ("GET", "/../etc/passwd", 400), ("GET", "/vllm/metrics", 404),
+    ("POST", "/v1/chat/completions%00", 400), ("POST", "/v1//chat/completions/", 404), ("GET", "/metrics", 404), ("POST", "/drain/vllm", 404),
     ("GET", "/vllm/health%20HTTP/1.1%0d%0aX:%20y", 404), ("TRACE", "/healthz", 405), ("GET", "/v1/" + "x" * 40_000, 414),
-])
-def test_paths_that_no_engine_sees(both, method, path, status):
+]
+
+
+def test_paths_that_no_engine_sees(both):
     gateway = both.start()
-    found, headers, text = gateway.ask(method, path, {"model": "chat"} if method == "POST" else None)
-    assert found == status, text
-    assert headers["content-type"] == "application/json" and json.loads(text)["error"]
-    assert [len(engine.seen()) for engine in both.engines.values()] == [0, 0]
+    for method, path, status in PATHS:
+        found, headers, text = gateway.ask(method, path, {"model": "chat"} if method == "POST" else None)
+        assert found == status and headers["content-type"] == "application/json" and json.loads(text)["error"], (method, path[:80], found, text)
+    assert [engine.seen() for engine in both.engines.values()] == [[], []]
 
 
 def test_headers_of_a_client_and_of_an_engine_stay_on_their_side(both):
@@ -227,9 +243,12 @@ def test_slow_clients_are_not_waited_for(both):
     for start in (b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"):
         with socket.create_connection(("127.0.0.1", gateway.port), timeout=nginx.PATIENCE_S) as client:
             client.sendall(start)
-            said = client.recv(65536)
+            try:
+                said = client.recv(65536)
+            except ConnectionResetError:
+                said = b""
             assert said == b"" or b" 408 " in said, said
-    assert 2 <= time.monotonic() - begin < nginx.PATIENCE_S and served(both) == {"ollama": 0, "vllm": 0}
+    assert 3 <= time.monotonic() - begin < nginx.PATIENCE_S and served(both) == {"ollama": 0, "vllm": 0}
 
 
 def test_no_prompt_is_logged(both):
@@ -257,8 +276,8 @@ def test_keys(both):
             assert status == 401 and headers["www-authenticate"] == "Bearer" and "needs a key" in text
         assert gateway.ask("GET", "/v1/models", headers=header)[0] == 401
     assert served(both) == {"ollama": 0, "vllm": 0} and gateway.ask("GET", "/healthz")[0] == 200
-    assert gateway.ask("POST", CHAT, chat(), {"Authorization": "Bearer " + "b" * 64})[0] == 200
-    assert gateway.access()[-1]["key"] == "bob"
+    answer = gateway.ask("POST", CHAT, chat(), {"Authorization": "Bearer " + "b" * 64})
+    assert answer[0] == 200 and gateway.logged(answer)["key"] == "bob"
     alice = {"Authorization": "bearer " + "a" * 64}
     found = [gateway.ask("POST", CHAT, chat(), alice) for unused in range(3)]
     assert [one[0] for one in found] == [200, 200, 429] and 1 <= int(found[2][1]["retry-after"]) <= 10 and "6 times a minute" in found[2][2]
@@ -270,8 +289,10 @@ def test_keys(both):
 # --- limits and queues ---
 
 def test_a_full_engine_has_a_queue_and_a_full_queue_an_end(site):
-    site.engine("vllm", ["tiny"]).control(delay=0.3, tokens=5)
-    gateway = site.start(room={"vllm": 2}, max_queue=3)
+    site.engine("vllm", ["tiny"])
+    gateway = site.start(room={"vllm": 2}, max_queue=3, limits={"check_interval": 600})
+    site.engines["vllm"].forget()
+    site.engines["vllm"].control(delay=0.6)
     with concurrent.futures.ThreadPoolExecutor(9) as pool:
         answers = [pool.submit(gateway.ask, "POST", CHAT, chat()) for unused in range(9)]
         found = [one.result() for one in answers]
@@ -284,16 +305,17 @@ def test_a_full_engine_has_a_queue_and_a_full_queue_an_end(site):
 
 
 def test_a_full_engine_s_requests_go_to_the_next_one(both):
-    both.engines["ollama"].control(delay=0.3)
-    gateway = both.start(room={"ollama": 1})
+    gateway = both.start(room={"ollama": 1}, limits={"check_interval": 600})
+    both.engines["ollama"].control(delay=0.6)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         assert {one.result()[0] for one in [pool.submit(gateway.ask, "POST", CHAT, chat()) for unused in range(4)]} == {200}
     assert served(both) == {"ollama": 1, "vllm": 3}
 
 
 def test_who_waits_too_long_or_leaves_gives_the_place_away(site):
-    site.engine("vllm", ["tiny"]).control(delay=1)
-    gateway = site.start(room={"vllm": 1}, limits={"queue_timeout": 1})
+    site.engine("vllm", ["tiny"])
+    gateway = site.start(room={"vllm": 1}, limits={"queue_timeout": 3, "check_interval": 600})
+    site.engines["vllm"].control(delay=2.5)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         first = pool.submit(gateway.ask, "POST", CHAT, chat(max_tokens=4))
         nginx.wait_for(lambda: gateway.engines()["vllm"]["in_flight"] == 1, "the first one is at work")
@@ -303,7 +325,7 @@ def test_who_waits_too_long_or_leaves_gives_the_place_away(site):
             nginx.wait_for(lambda: gateway.engines()["vllm"]["queued"] == 1, "one waits")
         nginx.wait_for(lambda: gateway.engines()["vllm"]["queued"] == 0, "it has left")
         status, headers, text = gateway.ask("POST", CHAT, chat())
-        assert status == 429 and "busy for 1 s" in text and headers["retry-after"] == "5"
+        assert status == 429 and "busy for 3 s" in text and headers["retry-after"] == "5"
         assert first.result()[0] == 200
     assert served(site) == {"vllm": 1}
 
@@ -329,7 +351,8 @@ def test_a_dead_engine_is_out_before_a_client_asks_and_comes_back(both):
     status, unused, text = gateway.ask("GET", "/healthz")
     health = json.loads(text)
     assert status == 200 and health["ok"] and health["engines"] == {"ollama": "down", "vllm": "up"} and health["aliases"] == {"batch": True, "chat": True}
-    assert gateway.ask("POST", CHAT, chat())[0] == 200 and gateway.access()[-1]["tries"] == "1"
+    answer = gateway.ask("POST", CHAT, chat())
+    assert answer[0] == 200 and gateway.logged(answer)["tries"] == "1"
     assert gateway.metrics()['erni_ki_gateway_engine_up{engine="ollama"}'] == 0
     both.engines["vllm"].kill()
     both.up("vllm", False)
@@ -355,7 +378,7 @@ def test_an_engine_that_answers_and_generates_nothing_is_not_well(both):
 
 
 def test_a_hung_or_loading_engine_is_not_well(both):
-    gateway = both.start(limits={"probe_timeout": 0.3})
+    gateway = both.start(limits={"probe_timeout": 2})
     with both.engines["ollama"].stopped():
         both.up("ollama", False)
     both.up("ollama")
@@ -447,7 +470,8 @@ def test_a_reload_loses_no_request(both):
         while not over.is_set():
             stream = number % 2 == 0
             status, unused, text = gateway.ask("POST", CHAT, chat("chat" if number % 3 else "batch", stream=stream), key)
-            found.append(status == 200 and (events(text)[1] if stream else '"finish_reason": "stop"' in text))
+            whole = status == 200 and (events(text)[1] if stream else '"finish_reason": "stop"' in text)
+            found.append("whole" if whole else f"{status}: {text}")
 
     clients = [threading.Thread(target=load, args=(number,)) for number in range(6)]
     for client in clients:
@@ -459,7 +483,7 @@ def test_a_reload_loses_no_request(both):
     over.set()
     for client in clients:
         client.join()
-    assert all(found) and len(found) > 48
+    assert set(found) == {"whole"} and len(found) > 48
     nginx.wait_for(lambda: all(one["in_flight"] == 0 for one in gateway.engines().values()), "nothing is held")
     # What changed is in force; a key that was taken away opens nothing.
     gateway.settings["keys"] = {KEYS[0]["sha256"]: {"name": "alice", "requests_per_minute": 0, "burst": 1}}
@@ -468,10 +492,11 @@ def test_a_reload_loses_no_request(both):
 
 
 def test_a_worker_that_dies_holds_nothing(site):
-    site.engine("vllm", ["tiny"]).control(delay=5)
-    gateway = site.start()
+    site.engine("vllm", ["tiny"])
+    gateway = site.start(limits={"check_interval": 600})
+    site.engines["vllm"].control(delay=5)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(gateway.ask, "POST", CHAT, chat(max_tokens=1))
+        asked = pool.submit(gateway.ask, "POST", CHAT, chat(max_tokens=9))
         nginx.wait_for(lambda: gateway.engines()["vllm"]["in_flight"] == 1, "the request is at work")
         [worker] = gateway.workers()
         os.kill(worker, signal.SIGKILL)
@@ -482,8 +507,6 @@ def test_a_worker_that_dies_holds_nothing(site):
 def test_settings_that_are_broken_are_refused_and_the_old_ones_stay(both):
     gateway = both.start()
     (gateway.folder / "gateway.json").write_text("{", encoding="utf-8")
-    tested = gateway.test()
-    assert tested.returncode != 0 and "are no JSON" in tested.stderr
     gateway.process.send_signal(signal.SIGHUP)
     nginx.wait_for(lambda: "are no JSON" in gateway.errors(), "the master says so")
     assert gateway.ask("POST", CHAT, chat())[0] == 200
@@ -508,13 +531,13 @@ def test_metrics_are_as_prometheus_wants_them(both):
     assert before['erni_ki_gateway_engine_up{engine="vllm"}'] == 1 and before['erni_ki_gateway_engine_drained{engine="vllm"}'] == 0
     gateway.ask("POST", CHAT, chat("batch", stream=True))       # five events
     gateway.ask("POST", CHAT, chat("batch", max_tokens=3))      # usage says three
-    gateway.ask("POST", "/ollama/api/generate", {"model": "llama3.2:3b", "prompt": "", "options": {"num_predict": 4}})
+    gateway.logged(gateway.ask("POST", "/ollama/api/generate", {"model": "llama3.2:3b", "prompt": "", "options": {"num_predict": 4}}))
     after = gateway.metrics()
     assert after['erni_ki_gateway_requests_total{engine="vllm",status="200"}'] == 2
     assert after['erni_ki_gateway_tokens_total{engine="vllm"}'] == 8 and after['erni_ki_gateway_tokens_total{engine="ollama"}'] == 4
     assert after['erni_ki_gateway_ttft_seconds_count{engine="vllm"}'] == after['erni_ki_gateway_ttft_seconds_bucket{engine="vllm",le="+Inf"}'] == 2
-    assert [(line["engine"], line["tokens"], line["model"]) for line in gateway.access() if line["method"] == "POST"] == [
-        ("vllm", "5", "batch"), ("vllm", "3", "batch"), ("ollama", "4", "")]
+    assert [(line["engine"], line["tokens"], line["model"]) for line in gateway.access()] == [
+        ("vllm", "5", "batch"), ("vllm", "3", "batch"), ("ollama", "4", "llama3.2:3b")]
     gateway.reload()
     nginx.wait_for(lambda: gateway.errors().count("gracefully shutting down"), "the worker changes")
     assert gateway.metrics()['erni_ki_gateway_requests_total{engine="vllm",status="200"}'] == 2

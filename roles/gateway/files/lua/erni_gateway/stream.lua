@@ -30,9 +30,11 @@ local function broken(state)
     ngx.log(ngx.ERR, "engine ", state.engine.name, " broke off in the middle of an answer")
     engines.failed(state.engine, "answer", state.engine.name .. " broke off in the middle of an answer")
     local message = "The engine " .. state.engine.name .. " broke off in the middle of its answer."
-    local gap = state.tail and string.sub(state.tail, -1) ~= "\n" and "\n" or ""
+    -- What the engine left unfinished is closed first.
+    local tail = state.tail or "\n\n"
+    local gap = string.sub(tail, -1) == "\n" and "" or "\n"
     if state.format == "sse" then
-        return gap .. (state.tail and "\n" or "") .. "data: " .. answer.error_text("openai", 502, "engine_failed", message) .. "\n\n"
+        return (string.sub(tail, -2) == "\n\n" and "" or gap .. "\n") .. "data: " .. answer.error_text("openai", 502, "engine_failed", message) .. "\n\n"
     end
     return gap .. answer.error_text(state.api, 502, "engine_failed", message) .. "\n"
 end
