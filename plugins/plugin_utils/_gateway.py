@@ -5,7 +5,9 @@
 """What a gateway needs to know, from what its hosts were given: engines, the way from a model's name to them, and what cannot work. Pure."""
 from __future__ import annotations
 
+import base64
 import ipaddress
+import json
 import re
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -13,14 +15,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _SERVICES = ("ollama", "vllm")
 
 
-def settings(hosts, here, aliases, keys, limits, max_queue=8, drained=()):
+def settings(hosts, here, aliases, keys, limits, max_queue=8, drained=(), alone=True):
     """Return C(settings), which is what the gateway reads, and C(problems), a sentence each.
 
     C(hosts) is a list of dictionaries with C(name), C(address), C(plan), and for each service of the plan its variables, see C(host_of). C(here) is the
-    name of the gateway's own host; engines of another one must be reachable from it.
+    name of the gateway's own host; engines of another one must be reachable from it. An engine of a gateway that stands C(alone) on its host is called
+    as its service.
     """
     problems = []
-    alone = len(hosts) == 1 and hosts[0]["name"] == here
     engines = [engine for host in hosts for engine in _engines(host, here, alone, max_queue, problems)]
     if not engines:
         problems.append("There is no engine behind this gateway: no host of it has a plan with vllm or ollama.")
@@ -57,6 +59,31 @@ def host_of(name, variables, defaults, plan, address, vllm_key=""):
             "bind_address": of("ollama_bind_address"), "port": int(of("ollama_port")), "authorization": "",
             "models": [str(one.get("name")) for one in models if one.get("state") != "absent"]},
     }
+
+
+def from_inventory(
+        hostvars, members, here, defaults, plans=(), engine_keys=(), aliases=None, keys=(), drained=(), max_queue=8, limits=None):
+    """Return what C(settings) does, and in C(left_out) a sentence for each member without a plan. The arguments are those of the filter."""
+    read = {one["__gateway_member"]: one for one in plans if one.get("content")}
+    secrets = {one["__gateway_member"]: base64.b64decode(one["content"]).decode().strip() for one in engine_keys if one.get("content")}
+    hosts, left_out, problems = [], [], []
+    for name in members:
+        if name not in hostvars:
+            problems.append(f"gateway_hosts: {name} is no host of the inventory.")
+            continue
+        variables = hostvars[name]
+        plan = variables.get("plan_decided")
+        if plan is None and name in read:
+            plan = json.loads(base64.b64decode(read[name]["content"]))
+        if plan is None:
+            left_out.append(f"{name} is left out: it has no plan, or could not be asked for it. The next run of site takes it in.")
+            continue
+        if plan.get("vllm") and variables.get("vllm_api_key_file") and name not in secrets:
+            problems.append(f"vllm_api_key_file of {name} cannot be read, and its vLLM answers nobody without it.")
+        hosts.append(host_of(name, variables, defaults, plan, variables.get("ansible_host") or name, secrets.get(name, "")))
+    made = settings(hosts, here, aliases or {}, keys, limits or {}, max_queue, drained, alone=list(members) == [here])
+    made["settings"]["limits"] = {name: int(value) for name, value in made["settings"]["limits"].items()}
+    return {**made, "problems": problems + made["problems"], "left_out": left_out}
 
 
 def _engines(host, here, alone, max_queue, problems):
