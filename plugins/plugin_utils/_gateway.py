@@ -173,7 +173,7 @@ def _aliases(aliases, engines, routes, hosts, problems):
         targets = [target for rank, one in enumerate(wanted, 1) for target in _targets(where, one, rank, engines, hosts, problems)]
         if targets:
             found[alias] = targets
-        elif not any(text.startswith(where + ":") for text in problems):
+        elif engines and not any(text.startswith(where + ":") for text in problems):
             problems.append(f"{where}: no engine of this gateway can answer it. The plans have {_listed(engines)}.")
     return found
 

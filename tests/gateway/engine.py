@@ -32,6 +32,7 @@ class Behaviour:
     die_before: bool = False    # ends the process instead of the first byte
     die_after: int = -1         # ends the process after so many tokens
     cut_after: int = -1         # closes the connection after so many tokens, in the middle of an event
+    pieces: list = dataclasses.field(default_factory=list)     # what a stream consists of, when it is not empty
     health: int = 200           # what GET /health answers
     size: int = 1000            # of the loaded model, in bytes
     size_vram: int = 1000       # of which on the GPU
@@ -115,7 +116,7 @@ class Engine:
         native = path.startswith("/api")
         asked = value.get("options", {}).get("num_predict") if native else value.get("max_tokens") or value.get("max_completion_tokens")
         tokens = min(now.tokens, asked or now.tokens)
-        if value.get("stream", native):
+        if value.get("stream", path in ("/api/chat", "/api/generate")):
             return await self.stream(writer, path, value, tokens)
         await asyncio.sleep(now.prefill + now.delay * tokens)
         if 0 <= now.die_after < tokens:
@@ -165,7 +166,11 @@ class Engine:
             await writer.drain()
         if now.prefill:
             await asyncio.sleep(now.prefill)
-        for place in range(tokens):
+        for piece in now.pieces:
+            await asyncio.sleep(now.delay)
+            chunk(piece)
+            await writer.drain()
+        for place in range(0 if now.pieces else tokens):
             if now.delay:
                 await asyncio.sleep(now.delay)
             now = self.behaviour
@@ -180,7 +185,8 @@ class Engine:
                 raise ConnectionError
             chunk(event(place))
             await writer.drain()
-        chunk(json.dumps(self.last(path, value, tokens, "")) + "\n" if native else "data: [DONE]\n\n")
+        if not now.pieces:
+            chunk(json.dumps(self.last(path, value, tokens, "")) + "\n" if native else "data: [DONE]\n\n")
         writer.write(b"0\r\n\r\n")
 
 

@@ -112,14 +112,13 @@ def test_no_replay_after_the_first_byte_but_an_error_in_the_stream(both, broken)
         engine.control(**{broken: 2})
     status, headers, text = gateway.ask("POST", "/ollama/api/chat", chat("llama3.2:3b"))
     assert gateway.logged((status, headers, text))["outcome"] == "broken"
-    *words, last = lines_of("\n".join(line for line in text.splitlines() if line.endswith("}")))
+    *words, last = lines_of(text)
     assert status == 200 and len(words) == 2 and last == {"error": "The engine ollama broke off in the middle of its answer."}
-    # What the engine left in the middle of an event is closed, so that the error is an event of its own.
+    # What the engine left in the middle of an event is not sent, so that the error is an event that clients can read.
     status, headers, text = gateway.ask("POST", CHAT, chat("batch", stream=True))
     assert gateway.logged((status, headers, text))["outcome"] == "broken"
-    assert status == 200 and text.split("\n\n")[-2].startswith("data: {") and text.endswith("}\n\n")
-    assert json.loads(text.split("\n\n")[-2][len("data: "):])["error"]["code"] == "engine_failed" and "[DONE]" not in text
-    assert text.count('"model": "tiny"') == 2
+    *words, last = events(text)[0]
+    assert status == 200 and len(words) == 2 and last["error"]["code"] == "engine_failed" and "[DONE]" not in text and text.endswith("}\n\n")
     if broken == "cut_after":
         assert served(both) == {"ollama": 1, "vllm": 1}
     metrics = gateway.metrics()
@@ -174,6 +173,27 @@ def test_of_engines_with_one_rank_the_least_busy_is_taken(site):
         answers = [pool.submit(gateway.ask, "POST", CHAT, chat("tiny")) for unused in range(6)]
         assert [one.result()[0] for one in answers] == [200] * 6
     assert set(served(site).values()) == {2}
+
+
+@pytest.mark.parametrize("site", nginx.SUITES, indirect=True)
+def test_events_pass_as_they_come(site):
+    """In pieces, two in one, and the last without its end: nothing is lost, and each whole one is sent at once."""
+    site.engine("vllm", ["tiny"])
+    gateway = site.start(limits={"check_interval": 600})
+    pieces = ['data: {"a"', ': 1}\n', '\ndata: {"b": 2}\n\ndata: {"c": 3}\r\n\r\nda', 'ta: {"d": 4}\n\n', "data: [DONE]"]
+    site.engines["vllm"].control(pieces=pieces, delay=1)
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=nginx.PATIENCE_S) as client:
+        body = json.dumps(chat(stream=True)).encode()
+        client.sendall(b"POST /v1/chat/completions HTTP/1.0\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        text, seen = "", []
+        while True:
+            part = client.recv(65536).decode()
+            if not part:
+                break
+            text += part
+            seen.append(text.partition("\r\n\r\n")[2])
+    assert seen[-1] == "".join(pieces)
+    assert 'data: {"a": 1}\n\ndata: {"b": 2}\n\ndata: {"c": 3}\r\n\r\n' in seen and not any(one.endswith('"a"') for one in seen)
 
 
 # --- what is refused ---

@@ -10,6 +10,8 @@ local metrics = require("erni_gateway.metrics")
 local M = {}
 
 local TAIL = 2048  -- bytes at the end of an answer in which the engine says how many tokens it had
+local HELD = 1048576  -- bytes of an unfinished event that are held back at most
+local END_OF_EVENT = {sse = "^.*\n\r?\n()", ndjson = "^.*\n()"}
 
 function M.header()
     local state = ngx.ctx.state
@@ -30,13 +32,21 @@ local function broken(state)
     ngx.log(ngx.ERR, "engine ", state.engine.name, " broke off in the middle of an answer")
     engines.failed(state.engine, "answer", state.engine.name .. " broke off in the middle of an answer")
     local message = "The engine " .. state.engine.name .. " broke off in the middle of its answer."
-    -- What the engine left unfinished is closed first.
-    local tail = state.tail or "\n\n"
-    local gap = string.sub(tail, -1) == "\n" and "" or "\n"
     if state.format == "sse" then
-        return (string.sub(tail, -2) == "\n\n" and "" or gap .. "\n") .. "data: " .. answer.error_text("openai", 502, "engine_failed", message) .. "\n\n"
+        return "data: " .. answer.error_text("openai", 502, "engine_failed", message) .. "\n\n"
     end
-    return gap .. answer.error_text(state.api, 502, "engine_failed", message) .. "\n"
+    return answer.error_text(state.api, 502, "engine_failed", message) .. "\n"
+end
+
+-- Only whole events go to the client: one that stays unfinished would be in the way of the error that takes its place.
+local function whole_events(state, chunk, last)
+    local text = (state.rest or "") .. chunk
+    local behind = not last and #text < HELD and string.match(text, END_OF_EVENT[state.format])
+    if last or #text >= HELD then
+        behind = #text + 1
+    end
+    state.rest = string.sub(text, behind or 1)
+    return string.sub(text, 1, (behind or 1) - 1)
 end
 
 function M.body()
@@ -54,6 +64,9 @@ function M.body()
             engines.heard(state.engine)
         end
         state.tail = string.sub((state.tail or "") .. chunk, -TAIL)
+        if state.format ~= "whole" then
+            ngx.arg[1] = whole_events(state, chunk, ngx.arg[2])
+        end
         if state.format == "sse" then
             local _, events = string.gsub(chunk, "data: {", "")
             state.events = (state.events or 0) + events
@@ -62,6 +75,8 @@ function M.body()
         -- nginx has given the engine up, and flushes what there is: the last chance to say so.
         ngx.arg[1] = broken(state)
         ngx.arg[2] = true
+    elseif ngx.arg[2] and state.rest and state.rest ~= "" then
+        ngx.arg[1] = whole_events(state, "", true)
     end
 end
 
