@@ -19,13 +19,18 @@ LIMITS = {
 VARIABLES = {"gateway_connect_timeout": 20, "gateway_client_timeout": 3, "gateway_stream_timeout": 60, "gateway_answer_timeout": 60, "gateway_max_body_kib": 64}
 
 
-@pytest.fixture(name="programs", scope="session")
-def fixture_programs():
+def programs():
+    """nginx of each suite."""
     cache = cache_dir()
     host.check_machine()
     with lock(cache / "lock", "the sandbox's cache"):
         host.ensure_tools(host.MACHINE_TOOLS, cache / "log" / "apt.log")
         return {suite: nginx.Program(debian.unpacked(cache, f"nginx-{suite}", suite, nginx.PACKAGES, nginx.UNUSED)) for suite in nginx.SUITES}
+
+
+@pytest.fixture(name="programs", scope="session")
+def fixture_programs():
+    return programs()
 
 
 @pytest.fixture(name="engines", scope="session")
@@ -41,8 +46,8 @@ def fixture_engines(tmp_path_factory):
 class Site:
     """What a test has: engines, and a gateway in front of them."""
 
-    def __init__(self, program, folder, pool):
-        self.program, self.folder, self.pool, self.engines, self.gateway = program, folder, pool, {}, None
+    def __init__(self, program, folder, pool, own=False):
+        self.program, self.folder, self.pool, self.own, self.engines, self.gateway = program, folder, pool, own, {}, None
 
     def engine(self, service, models, device="none", host_name="here"):
         name = service if host_name == "here" else f"{host_name}-{service}"
@@ -78,6 +83,8 @@ class Site:
     def end(self):
         if self.gateway:
             self.gateway.stop()
+        for engine in self.engines.values() if self.own else ():
+            engine.kill()
 
 
 @pytest.fixture(name="site")
