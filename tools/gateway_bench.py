@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import pathlib
 import re
 import signal
@@ -258,6 +259,7 @@ def main():
     import conftest
     import nginx
 
+    busy = os.getloadavg()[0]
     program = conftest.programs()[nginx.SUITES[-1]]
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as place:
         place = pathlib.Path(place)
@@ -286,7 +288,8 @@ def main():
         ["What happens", "Requests", "Errors before a byte", "Broken off after one", "Longest whole answer", "Taken out after", "Put back after"],
         [[row[0], str(row[1]), str(row[2]), str(row[3]), *(text_of(value, " s") for value in row[4:])] for row in lost]))
     about = machine()
-    text = fill_in(text, "machine", f"{about['cpus']} CPUs ({about['cpu_model']}), {time.strftime('%Y-%m-%d')}, nginx of Debian's {nginx.SUITES[-1]}.\n")
+    text = fill_in(text, "machine", f"{about['cpus']} CPUs ({about['cpu_model']}), {time.strftime('%Y-%m-%d')}, nginx of Debian's {nginx.SUITES[-1]}. "
+                   f"Load average before it began: {busy:.1f}{', so that the times are not what a quiet machine has' if busy > about['cpus'] / 2 else ''}.\n")
     DOCUMENT.write_text(text, encoding="utf-8")
     record("gateway", 0, overhead=cost, failures=lost)
 

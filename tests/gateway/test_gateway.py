@@ -397,6 +397,16 @@ def test_an_engine_that_answers_and_generates_nothing_is_not_well(both):
     both.up("vllm")
 
 
+def test_without_an_interval_no_token_is_asked_for(both):
+    gateway = both.start(limits={"check_interval": 0})
+    assert [engine.told()["most"] for engine in both.engines.values()] == [0, 0]
+    both.engines["vllm"].kill()
+    both.up("vllm", False)
+    both.engines["vllm"].start()
+    both.up("vllm")
+    assert both.engines["vllm"].told()["most"] == 0 and gateway.ask("POST", CHAT, chat("tiny"))[0] == 200
+
+
 def test_a_hung_or_loading_engine_is_not_well(both):
     gateway = both.start(limits={"probe_timeout": 2})
     with both.engines["ollama"].stopped():

@@ -97,14 +97,13 @@ local function check(engine, last_token)
         return last_token
     end
     engines.probed(engine)
-    local now = ngx.now()
+    if limits.check_interval == 0 or #engine.models == 0 then
+        engines.put_back(engine)
+        return last_token
+    end
     -- A busy engine would only answer when it is done; what becomes of its requests says enough.
-    local known = ngx.shared.gateway:get("up:" .. engine.name)
-    local idle = engines.in_flight(engine) == 0 and now - math.max(last_token, engines.last_heard(engine)) >= limits.check_interval
-    if known == true and not idle or #engine.models == 0 then
-        if #engine.models == 0 then
-            engines.put_back(engine)
-        end
+    local silent = ngx.now() - math.max(last_token, engines.last_heard(engine))
+    if ngx.shared.gateway:get("up:" .. engine.name) == true and (engines.in_flight(engine) > 0 or silent < limits.check_interval) then
         return last_token
     end
     well, wrong = one_token(engine, loaded)

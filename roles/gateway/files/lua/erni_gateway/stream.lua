@@ -60,7 +60,9 @@ function M.body()
             ngx.update_time()
             state.ttft = ngx.now() - ngx.req.start_time()
         end
-        if ngx.status < 500 then
+        -- Once a second is enough of what all workers share.
+        if state.heard ~= ngx.time() and ngx.status < 500 then
+            state.heard = ngx.time()
             engines.heard(state.engine)
         end
         state.tail = string.sub((state.tail or "") .. chunk, -TAIL)
@@ -68,8 +70,11 @@ function M.body()
             ngx.arg[1] = whole_events(state, chunk, ngx.arg[2])
         end
         if state.format == "sse" then
-            local _, events = string.gsub(chunk, "data: {", "")
-            state.events = (state.events or 0) + events
+            local place = 0
+            repeat
+                place = string.find(chunk, "data: {", place + 1, true)
+                state.events = (state.events or 0) + (place and 1 or 0)
+            until not place
         end
     elseif not ngx.arg[2] and state.format ~= "whole" and not string.find(ngx.var.upstream_response_time or "-", "-%s*$") then
         -- nginx has given the engine up, and flushes what there is: the last chance to say so.
