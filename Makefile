@@ -13,6 +13,7 @@ PY := .cache/venv/bin/python
 .DEFAULT_GOAL := help
 .PHONY: help site plan verify diagnose benchmark usage login destroy test test-fast test-all lint docs docs-check sanity unit package pages molecule compat bench calibrate interference build lock clean venv venv-test
 .PHONY: help site plan verify diagnose benchmark login destroy test test-fast test-all lint docs docs-check sanity unit package monitoring pages molecule compat bench calibrate interference build lock clean venv venv-test
+.PHONY: help site plan verify diagnose benchmark login destroy test test-fast test-all lint docs docs-check sanity unit gateway package pages molecule compat bench bench-gateway calibrate interference build lock clean venv venv-test
 # One at a time: the steps share two cores, one virtual machine and one cache.
 .NOTPARALLEL:
 
@@ -51,6 +52,14 @@ test-fast: venv-test ## Everything that needs no virtual machine
 
 test-all: venv-test ## test, the other scenarios, and the other releases of ansible-core
 	@SLOW_TESTS=1 SCENARIOS="$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))" $(PY) tools/run_tests.py lint docs-check unit package monitoring sanity pages compat molecule
+test: venv-test ## Everything: lint, docs, unit, gateway, package, sanity, molecule
+	@$(PY) tools/run_tests.py lint docs-check unit gateway package sanity molecule
+
+test-fast: venv-test ## Everything that needs no virtual machine
+	@$(PY) tools/run_tests.py lint docs-check unit gateway package sanity
+
+test-all: venv-test ## test, the other scenarios, and the other releases of ansible-core
+	@SLOW_TESTS=1 SCENARIOS="$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))" $(PY) tools/run_tests.py lint docs-check unit gateway package sanity pages compat molecule
 
 lint: venv-test ## ansible-lint (production), yamllint, flake8
 	@$(PY) tools/lint.py
@@ -66,6 +75,9 @@ sanity: venv-test ## ansible-test sanity, without containers
 
 unit: venv-test ## Unit tests, with the coverage of plugins/
 	@$(PY) tools/unit.py $(ARGS)
+
+gateway: venv-test ## The gateway: real nginx in front of stand-ins for engines that die, hang, fill up and break off
+	@$(PY) tools/gateway.py $(ARGS)
 
 package: venv-test ## Build the archive, import it as Galaxy would, install it, use it under its full name
 	@$(PY) tools/package.py check
@@ -84,6 +96,9 @@ compat: venv-test ## Unit tests and syntax under the other supported releases of
 
 bench: venv-test ## Measure, and write docs/benchmarks.md
 	@$(PY) tools/bench.py
+
+bench-gateway: venv-test ## Measure what the gateway costs and what becomes of requests when engines fail, and write docs/gateway.md
+	@$(PY) tools/gateway_bench.py $(ARGS)
 
 calibrate: venv-test ## Compare the memory vLLM needs with what the plan reckons (ARGS="gpt2" chooses)
 	@$(PY) tools/calibrate.py $(ARGS)
