@@ -11,7 +11,7 @@ ARGS ?=
 export SCENARIOS ?= default
 PY := .cache/venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help site plan verify diagnose benchmark login destroy test test-fast test-all lint docs docs-check sanity unit package pages molecule compat bench calibrate interference build lock clean venv venv-test
+.PHONY: help site plan verify diagnose benchmark report login destroy test test-fast test-all lint docs docs-check sanity unit package pages molecule compat bench calibrate interference build lock clean venv venv-test
 # One at a time: the steps share two cores, one virtual machine and one cache.
 .NOTPARALLEL:
 
@@ -32,6 +32,9 @@ diagnose: venv ## Find out what is wrong with the hosts, why, and what to do
 
 benchmark: venv ## Measure what the services lose by each other and by CPU-bound neighbours
 	@$(PY) tools/run_playbook.py benchmark "$(INVENTORY)" $(ARGS)
+
+report: venv ## A page for each host: plan, proof, findings, the last hours, what changed
+	@$(PY) tools/run_playbook.py report "$(INVENTORY)" $(ARGS)
 
 login: venv ## A shell in the sandbox
 	@$(PY) tests/sandbox/sandbox.py login
@@ -92,7 +95,7 @@ lock: venv-test ## For maintainers: pin all packages anew
 
 clean: ## Remove everything that was made here, the sandbox and its cache too
 	@for machine in .cache/sandbox/vms/*/; do [ ! -d "$$machine" ] || $(PYTHON) tests/sandbox/sandbox.py down --name "$$(basename "$$machine")"; done
-	rm -rf .cache diagnosis benchmark-report .pytest_cache .hypothesis .ansible erni_ki-inference-*.tar.gz
+	rm -rf .cache diagnosis benchmark-report reports .pytest_cache .hypothesis .ansible erni_ki-inference-*.tar.gz
 
 venv:
 	@$(PYTHON) tools/bootstrap.py site
