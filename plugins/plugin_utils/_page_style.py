@@ -17,7 +17,9 @@ body { margin: 0 auto; padding: 1rem; max-width: 62rem; background: var(--back);
 h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .25rem; }
 h1, h2, h3 { overflow-wrap: anywhere; }
 h2 { font-size: 1.1rem; margin: 0 0 .5rem; }
-h3 { font-size: 1rem; margin: 0 0 .3rem; }
+h3 { font-size: 1rem; margin: 1rem 0 .3rem; break-after: avoid; }
+.pictures h3, .finding h3 { margin-top: 0; }
+.pictures + .wide, ul + .pictures { margin-top: 1rem; }
 a { color: inherit; }
 p { margin: 0 0 .6rem; }
 small, .soft { color: var(--soft); font-size: .85em; }
@@ -35,7 +37,7 @@ svg text.bad { fill: var(--bad); font-weight: 700; }
 .vllm { fill: var(--vllm); } .ollama { fill: var(--ollama); } .system { fill: var(--system); } .shared { fill: var(--shared); } .nobody { fill: var(--panel); }
 svg text.on-vllm, svg text.on-shared { fill: var(--on); } svg text.on-ollama, svg text.on-system { fill: var(--on-light); }
 .grid { stroke: var(--rule); } .axis { stroke: var(--fore); } .frame { fill: none; stroke: var(--fore); }
-.range { stroke: var(--fore); stroke-width: 1.5; } .limit { stroke: var(--bad); stroke-width: 2; stroke-dasharray: 3 2; }
+.range { stroke: var(--fore); stroke-width: 1.5; } .limit { stroke: var(--bad); stroke-width: 2; stroke-dasharray: 3 2; } .limit.other { stroke-dasharray: 9 3; }
 .segment { stroke: var(--fore); stroke-width: .75; } .strip.well { fill: var(--good); } .strip.ill { fill: var(--bad); }
 .curve { fill: none; stroke-width: 2; }
 .line0 { stroke: var(--fore); } .line1 { stroke: var(--vllm); stroke-dasharray: 7 3; } .line2 { stroke: var(--ollama); stroke-dasharray: 3 3; }
@@ -53,9 +55,18 @@ th { font-weight: 600; }
 .bad { color: var(--bad); font-weight: 700; }
 .columns { columns: 22rem; column-gap: 2rem; list-style: none; padding: 0; font-size: .85rem; }
 .columns li { break-inside: avoid; padding: .1rem 0; }
-td.long { white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
+th.long, td.long, .cards th, .cards td { white-space: normal; overflow-wrap: anywhere; }
+th.long, td.long { min-width: 9rem; }
 ul { margin: 0; padding-left: 1.2rem; }
 li { overflow-wrap: anywhere; }
+@media (max-width: 40rem) {
+  table { font-size: .85rem; }
+  .cards thead { display: none; }
+  .cards tr { display: block; padding: .4rem 0; border-bottom: 1px solid var(--rule); }
+  .cards th, .cards td { display: block; padding: 0; border: 0; }
+  .cards td:empty { display: none; }
+  .cards td[data-name]::before { content: attr(data-name) ": "; color: var(--soft); }
+}
 @media print {
   :root { --back: #fff; --fore: #000; --soft: #444; --rule: #bbb; --panel: #f2f2f2; --vllm: #2f6fb7; --ollama: #d9822b; --system: #9aa2ad; --shared: #8a5aa8;
     --good: #1d7a45; --bad: #b3261e; --on: #fff; --on-light: #14161a; }
@@ -64,7 +75,7 @@ li { overflow-wrap: anywhere; }
   .pictures { display: block; columns: 2; }
   .pictures section { margin-bottom: 1rem; }
   .wide { overflow: visible; }
-  th, td { padding-right: .4rem; }
+  th, td { padding-right: .4rem; white-space: normal; }
   tr, li { break-inside: avoid; }
 }
 @page { margin: 1.5cm; }

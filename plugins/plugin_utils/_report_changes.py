@@ -10,7 +10,7 @@ import json
 from ansible_collections.erni_ki.inference.plugins.plugin_utils._pictures import NAMES
 
 # Parts of a plan that follow from others, or that are told in words of their own.
-DERIVED = ("partition", "notes", "schema_version")
+DERIVED = ("partition", "notes", "schema_version", "budget")
 UNITS = {"mib": "MiB", "gib": "GiB"}
 
 
@@ -45,6 +45,8 @@ def _leaves(value, path=()):
     """Return {path: value} of everything in nested dictionaries."""
     found = {}
     for key, inner in value.items():
+        if key in DERIVED:
+            continue
         if isinstance(inner, dict) and inner:
             found.update(_leaves(inner, (*path, str(key))))
         else:
@@ -72,7 +74,7 @@ def _plan(before, now):
     new = [party for party in ("vllm", "ollama") if now.get(party) and not before.get(party)]
     yield from (f"{NAMES[party]} is no longer in the plan." for party in gone)
     yield from (f"{NAMES[party]} is new in the plan." for party in new)
-    skipped = (*DERIVED, *gone, *new)
+    skipped = (*gone, *new)
     old, current = (_leaves({key: value for key, value in plan.items() if key not in skipped}) for plan in (before, now))
     for path in [*current, *(path for path in old if path not in current)]:
         if old.get(path) != current.get(path):

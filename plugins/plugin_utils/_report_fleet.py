@@ -18,7 +18,7 @@ def _row(name, page, report):
     return {
         "host": name, "read": True, "page": page, "ok": report["ok"],
         "checks": f"{len(report['checks']) - failed} of {len(report['checks'])}" if report["checks"] else "none",
-        "critical": counts.get("critical", 0), "warning": counts.get("warning", 0), "changes": len(report["changes"]),
+        "counts": ", ".join(f"{count} {severity}" for severity, count in counts.items() if count) or "none", "changes": len(report["changes"]),
         "vllm": f"CPUs {vllm['cpuset']}, {vllm['memory']['limit_mib']} MiB" if vllm else "no",
         "ollama": f"CPUs {ollama['cpuset']}, {(ollama.get('device') or {}).get('name') or 'no GPU'}" if ollama else "no",
         "tokens": "–" if tokens is None else number(tokens), "plan": report["plan_hash"][:12],

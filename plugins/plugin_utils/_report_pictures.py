@@ -117,17 +117,18 @@ def chart(title, live, lines, limits=()):
         for piece in _pieces(points, 1.5 * live["step_s"]):
             # A point alone is a short line; otherwise nobody would see it.
             ends = piece if len(piece) > 1 else [piece[0], (piece[0][0] + live["step_s"], piece[0][1])]
-            drawn = " ".join(f"{at(x(moment))},{at(y(value))}" for moment, value in ends)
-            parts.append(f'<polyline points="{drawn}" class="curve line{style}"><title>{text(name)}</title></polyline>')
-    parts += [line(LEFT, y(value), WIDTH - RIGHT, y(value), "limit") for _name, value in limits]
+            places = " ".join(f"{at(x(moment))},{at(y(value))}" for moment, value in ends)
+            parts.append(f'<polyline points="{places}" class="curve line{style}"><title>{text(name)}</title></polyline>')
+    drawn = [("limit other" if place else "limit", *limit) for place, limit in enumerate(limits)]
+    parts += [line(LEFT, y(value), WIDTH - RIGHT, y(value), kind) for kind, _name, value in drawn]
     height = BOTTOM + 34
     for name, style, points in lines:
         values = [value for _at, value in points]
         said = f"{name}: {number(values[-1])} at last, {number(max(values))} at most"
         parts += [line(LEFT - 36, height - 4, LEFT - 8, height - 4, f"curve line{style}"), write(LEFT, height, said)]
         height += 17
-    for name, value in limits:
-        parts += [line(LEFT - 36, height - 4, LEFT - 8, height - 4, "limit"), write(LEFT, height, f"{name}: {number(value)}")]
+    for kind, name, value in drawn:
+        parts += [line(LEFT - 36, height - 4, LEFT - 8, height - 4, kind), write(LEFT, height, f"{name}: {number(value)}")]
         height += 17
     return svg(height - 6, f"{title} in the last {live['hours']:g} h", parts)
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 
 from ansible_collections.erni_ki.inference.plugins.module_utils._plan import decide, render_plan
@@ -122,10 +123,14 @@ def raw(name="node1", cores=8, card=True, prometheus=None, failing=(), findings=
         "prometheus": prometheus or answer(), "prometheus_url": "", "prometheus_labels": {}}
 
 
-def spoilt(value, keep=("severity", "kind", "figure", "status", "resultType", "time", "hours", "cpuset", "cpuset_mems", "plan", "service", "isolation")):
-    """Return the same with markup behind every text, and as every key that a host chooses."""
+KEPT = ("severity", "kind", "figure", "status", "resultType", "time", "hours", "cpuset", "cpuset_mems", "service", "isolation", "item", "mode")
+
+
+def spoilt(value):
+    """Return the same with markup behind every text that a host, a model or a user chooses; inside of the plan's text, too."""
     if isinstance(value, dict):
-        return {key: copy.deepcopy(inner) if key in keep and not isinstance(inner, dict) else spoilt(inner, keep) for key, inner in value.items()}
+        changed = {key: copy.deepcopy(inner) if key in KEPT else spoilt(inner) for key, inner in value.items()}
+        return {**changed, "plan": json.dumps(spoilt(json.loads(value["plan"])))} if isinstance(value.get("plan"), str) else changed
     if isinstance(value, list):
-        return [spoilt(inner, keep) for inner in value]
+        return [spoilt(inner) for inner in value]
     return value + MARKUP if isinstance(value, str) and not value.replace(".", "").replace("-", "").isdigit() else value
