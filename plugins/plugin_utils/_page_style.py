@@ -36,6 +36,7 @@ svg text.bad { fill: var(--bad); font-weight: 700; }
 .cpu { stroke: var(--back); }
 .vllm { fill: var(--vllm); } .ollama { fill: var(--ollama); } .system { fill: var(--system); } .shared { fill: var(--shared); } .nobody { fill: var(--panel); }
 svg text.on-vllm, svg text.on-shared { fill: var(--on); } svg text.on-ollama, svg text.on-system { fill: var(--on-light); }
+svg text.on-nobody { fill: var(--fore); }
 .grid { stroke: var(--rule); } .axis { stroke: var(--fore); } .frame { fill: none; stroke: var(--fore); }
 .range { stroke: var(--fore); stroke-width: 1.5; } .limit { stroke: var(--bad); stroke-width: 2; stroke-dasharray: 3 2; } .limit.other { stroke-dasharray: 9 3; }
 .segment { stroke: var(--fore); stroke-width: .75; } .strip.well { fill: var(--good); } .strip.ill { fill: var(--bad); }

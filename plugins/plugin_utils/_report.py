@@ -96,7 +96,7 @@ def versions(raw):
 def _answer(raw, name):
     """Return what an API said, as far as it is an object. Where the plan has no such service, something else may answer there."""
     for one in raw["apis"]:
-        if one["item"]["name"] == name and (read_plan(raw["plan"]) or {}).get(name.partition("_")[0]) and isinstance(one.get("json"), dict):
+        if one["__report_api"]["name"] == name and (read_plan(raw["plan"]) or {}).get(name.partition("_")[0]) and isinstance(one.get("json"), dict):
             return one["json"]
     return {}
 

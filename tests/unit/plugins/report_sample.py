@@ -118,12 +118,12 @@ def raw(name="node1", cores=8, card=True, prometheus=None, failing=(), findings=
         "gpu": {"driver_version": "580.95.05"},
         "facts": {"distribution": "Debian", "distribution_version": "12.5", "kernel": "6.1.0-18-amd64", "python_version": "3.11.2"},
         "proof": proof(failing), "diagnosis": diagnosis(findings),
-        "apis": [{"item": {"name": "vllm_version"}, "json": {"version": "0.32.0"}}, {"item": {"name": "ollama_version"}, "json": {"version": "0.32.15"}},
-                 {"item": {"name": "ollama_tags"}, "json": {"models": [{"name": "llama3.2:3b", "digest": "a80c4f17acd55265feec403c7aef86be0c25983ab279d83f3bcd3abbcb5b8b72"}]}}],
+        "apis": [{"__report_api": {"name": "vllm_version"}, "json": {"version": "0.32.0"}}, {"__report_api": {"name": "ollama_version"}, "json": {"version": "0.32.15"}},
+                 {"__report_api": {"name": "ollama_tags"}, "json": {"models": [{"name": "llama3.2:3b", "digest": "a80c4f17acd55265feec403c7aef86be0c25983ab279d83f3bcd3abbcb5b8b72"}]}}],
         "prometheus": prometheus or answer(), "prometheus_url": "", "prometheus_labels": {}}
 
 
-KEPT = ("severity", "kind", "figure", "status", "resultType", "time", "hours", "cpuset", "cpuset_mems", "service", "isolation", "item", "mode")
+KEPT = ("severity", "kind", "figure", "status", "resultType", "time", "hours", "cpuset", "cpuset_mems", "service", "isolation", "__report_api", "mode")
 
 
 def spoilt(value):

@@ -83,7 +83,7 @@ def test_a_plan_made_by_hand():
 
 
 def test_answers_of_another_form_are_no_versions():
-    other = [{"item": {"name": "ollama_tags"}, "json": {"models": "many"}}, {"item": {"name": "vllm_version"}, "json": [1]}, {"item": {"name": "ollama_version"}}]
+    other = [{"__report_api": {"name": "ollama_tags"}, "json": {"models": "many"}}, {"__report_api": {"name": "vllm_version"}, "json": [1]}, {"__report_api": {"name": "ollama_version"}}]
     made = _report.report({**sample.raw(), "apis": other})
     assert "vLLM" not in made["versions"] and "Ollama" not in made["versions"] and not any("model" in name for name in made["settings"])
 
