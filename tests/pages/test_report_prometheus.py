@@ -44,7 +44,7 @@ def samples(instances):
         for name in instances:
             for labels, value in lines.items():
                 for seconds in range(0, int(HOURS * 3600) + 1, SCRAPE_S):
-                    yield (f"{metric}{'_total' if kind == 'counter' else ''}{{host=\"{name}\",instance=\"{name}:9835\",{labels}}} {value(seconds)}"
+                    yield (f"{metric}{'_total' if kind == 'counter' else ''}{{host=\"{name}\",instance=\"{name}\",{labels}}} {value(seconds)}"
                            f" {sample.TIME - HOURS * 3600 + seconds:.0f}")
 
 
@@ -55,23 +55,28 @@ def fixture_asked(tmp_path_factory):
     with lock(cache / "lock", "the sandbox's cache"):
         host.ensure_tools(host.MACHINE_TOOLS, cache / "log" / "apt.log")
         root = prometheus.ensure(cache)
-    task = next(one for one in yaml.safe_load((REPO / "roles/report/tasks/read.yml").read_text(encoding="utf-8")) if one["name"].endswith("for the last hours"))
+    tasks = yaml.safe_load((REPO / "roles/report/tasks/prometheus.yml").read_text(encoding="utf-8"))
+    variables = yaml.safe_load((REPO / "roles/report/vars/main.yml").read_text(encoding="utf-8"))
     with prometheus.running(root, folder, samples(["node1", "node2"])) as url:
-        cases = {"one": {"report_prometheus_labels": {"host": "node1"}}, "all": {"report_prometheus_labels": {}}, "none": {"report_prometheus_labels": {"host": "x"}},
-                 "no_prometheus": {"report_prometheus_url": f"{url}/elsewhere", "report_prometheus_labels": {}}}
-        common = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "report_prometheus_url": f"{url}/", "report_hours": HOURS,
-                  "report_prometheus_asker": "", "report_prometheus_token_file": "", "__report_time": str(sample.TIME), "folder": str(folder)}
+        cases = {name: {"report_prometheus_labels": labels, "report_prometheus_url": f"{url}{path}"} for name, labels, path in (
+            ("node1", {}, "/"), ("named", {"host": "node2"}, ""), ("other", {}, ""), ("none", {"host": "x"}, ""), ("no_prometheus", {}, "/elsewhere"))}
+        common = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "report_hours": HOURS,
+                  "report_prometheus_asker": "", "report_prometheus_token_file": "",
+                  "__report_time": str(sample.TIME), "folder": str(folder)}
         (folder / "inventory.yml").write_text(yaml.safe_dump({"all": {"hosts": cases, "vars": common}}), encoding="utf-8")
-        keep = {"name": "Keep", "ansible.builtin.copy": {"content": "{{ __report_prometheus | to_json }}", "dest": "{{ folder }}/{{ inventory_hostname }}.json"}}
-        (folder / "playbook.yml").write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": [task, keep]}]), encoding="utf-8")
+        keep = {"name": "Keep", "ansible.builtin.copy": {
+            "content": "{{ [__report_prometheus, __report_labels] | to_json }}", "dest": "{{ folder }}/{{ inventory_hostname }}.json", "mode": "0600"}}
+        (folder / "playbook.yml").write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": [*tasks, keep], "vars": {
+            name: variables[name] for name in ("__report_labels", "__report_known")}}]), encoding="utf-8")
         play(folder)
     answers = {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in cases}
-    return {name: report({**sample.raw(prometheus=found), "hours": HOURS, "prometheus_url": "http://p", "prometheus_labels": cases[name]["report_prometheus_labels"]})
-            for name, found in answers.items()}
+    return {name: report({**sample.raw(prometheus=found), "hours": HOURS, "prometheus_url": "http://p",
+                          "prometheus_labels": labels}) for name, (found, labels) in answers.items()}
 
 
-def test_the_figures_are_those_that_were_written(asked):
-    live = asked["one"]["live"]
+@pytest.mark.parametrize("name", ["node1", "named"])
+def test_the_figures_are_those_that_were_written(asked, name):
+    live = asked[name]["live"]
     assert live["available"], live["why"]
     rows = {row["what"]: row for row in live["rows"]}
     assert rows["vLLM: CPU time"]["median"] == pytest.approx(6, rel=0.01) and rows["Ollama: CPU time"]["median"] == pytest.approx(0.5, rel=0.01)
@@ -84,14 +89,14 @@ def test_the_figures_are_those_that_were_written(asked):
 
 
 @pytest.mark.parametrize("name, said", [
-    ("all", "knows several hosts (node1:9835, node2:9835)"), ("none", "has no figure of this host with host=x in the last 12 h"),
+    ("other", "knows several hosts (node1, node2)"), ("none", "has no figure of this host with host=x in the last 12 h"),
     ("no_prometheus", "is no Prometheus that takes this question: HTTP 404")])
 def test_why_there_are_none(asked, name, said):
     assert not asked[name]["live"]["available"] and said in asked[name]["live"]["why"]
 
 
 def test_the_page(browser, folder, tmp_path, asked):
-    draw(tmp_path, folder, {"report-prometheus": asked["one"]})
+    draw(tmp_path, folder, {"report-prometheus": asked["node1"]})
     seen, said = browser.look("report-prometheus.html", width=1100)
     browser.picture("report-prometheus.html", "report-prometheus.png", height=4200)
     assert said == [] and [row[0] for table in seen["tables"] for row in table if "<b>" in row[0]] == [HOSTILE]

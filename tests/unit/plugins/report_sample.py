@@ -118,8 +118,9 @@ def raw(name="node1", cores=8, card=True, prometheus=None, failing=(), findings=
         "gpu": {"driver_version": "580.95.05"},
         "facts": {"distribution": "Debian", "distribution_version": "12.5", "kernel": "6.1.0-18-amd64", "python_version": "3.11.2"},
         "proof": proof(failing), "diagnosis": diagnosis(findings),
-        "apis": [{"__report_api": {"name": "vllm_version"}, "json": {"version": "0.32.0"}}, {"__report_api": {"name": "ollama_version"}, "json": {"version": "0.32.15"}},
-                 {"__report_api": {"name": "ollama_tags"}, "json": {"models": [{"name": "llama3.2:3b", "digest": "a80c4f17acd55265feec403c7aef86be0c25983ab279d83f3bcd3abbcb5b8b72"}]}}],
+        "apis": [{"__report_api": {"name": name}, "json": said} for name, said in (
+            ("vllm_version", {"version": "0.32.0"}), ("ollama_version", {"version": "0.32.15"}),
+            ("ollama_tags", {"models": [{"name": "llama3.2:3b", "digest": "a80c4f17acd5" + "0" * 52}]}))],
         "prometheus": prometheus or answer(), "prometheus_url": "", "prometheus_labels": {}}
 
 
