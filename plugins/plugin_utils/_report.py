@@ -24,6 +24,13 @@ MOST_MODELS = 20
 NO_PLAN = "There is no plan on this host that can be read; the playbook site makes one."
 
 
+def plain(value):
+    """Return what Ansible hands over lazily as dictionaries and lists of its own."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
 def moment(seconds):
     return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
@@ -205,9 +212,9 @@ def live(raw):
         "models": models[:MOST_MODELS], "models_more": max(0, len(models) - MOST_MODELS)}, found
 
 
-def _told(result, what):
-    """Return what a module could not do, in its own words; empty where it did it."""
-    return "" if "summary" in result else f"{what} could not be made: {result.get('msg') or 'no reason was given'}"
+def _told(result):
+    """Return what a module says of the host, or in its own words why it could not look."""
+    return result["summary"] if "summary" in result else f"not made: {str(result.get('msg') or 'no reason was given').rstrip('.')}"
 
 
 def report(raw, previous=""):
@@ -215,6 +222,7 @@ def report(raw, previous=""):
 
     C(raw) is what was read, by name; C(previous) the text of the report before, empty without one. The key C(series) is for the pictures only.
     """
+    raw = plain(raw)
     plan = read_plan(raw["plan"])
     proof, diagnosis = raw["proof"], raw["diagnosis"]
     cores = [{"core": core["index"], "package": core["package"], "cpus": core["cpus"]} for core in raw["topology"].get("cores") or []]
@@ -231,11 +239,11 @@ def report(raw, previous=""):
         "cores": cores if plan else [],
         "owners": owners(plan, cores) if plan else {},
         "proof_ok": bool(proof.get("ok")),
-        "proof_summary": proof.get("summary") or _told(proof, "The proof"),
+        "proof_summary": _told(proof),
         "checks": proof.get("checks") or [],
         "findings": diagnosis.get("findings") or [],
         "counts": diagnosis.get("counts") or {},
-        "diagnosis_summary": diagnosis.get("summary") or _told(diagnosis, "The diagnosis"),
+        "diagnosis_summary": _told(diagnosis),
         "versions": versions(raw),
         "settings": settings(raw),
         "live": figures,
