@@ -21,7 +21,7 @@ h3 { font-size: 1rem; margin: 1rem 0 .3rem; break-after: avoid; }
 .pictures h3, .finding h3 { margin-top: 0; }
 .pictures + .wide, ul + .pictures { margin-top: 1rem; }
 a { color: inherit; }
-p { margin: 0 0 .6rem; }
+p { margin: 0 0 .6rem; overflow-wrap: anywhere; }
 small, .soft { color: var(--soft); font-size: .85em; }
 .verdict { border-left: .35rem solid var(--good); background: var(--panel); padding: .6rem .8rem; margin: .8rem 0; }
 .verdict.failed { border-color: var(--bad); }
@@ -56,8 +56,8 @@ th { font-weight: 600; }
 .bad { color: var(--bad); font-weight: 700; }
 .columns { columns: 22rem; column-gap: 2rem; list-style: none; padding: 0; font-size: .85rem; }
 .columns li { break-inside: avoid; padding: .1rem 0; }
-th.long, td.long, .cards th, .cards td { white-space: normal; overflow-wrap: anywhere; }
-th.long, td.long { min-width: 9rem; }
+.long, .cards td, .cards th[scope=row] { white-space: normal; }
+.long, .cards th[scope=row] { overflow-wrap: anywhere; min-width: 6rem; }
 ul { margin: 0; padding-left: 1.2rem; }
 li { overflow-wrap: anywhere; }
 @media (max-width: 40rem) {
