@@ -16,7 +16,7 @@ STYLE = """\
 body { margin: 0 auto; padding: 1rem; max-width: 62rem; background: var(--back); color: var(--fore); font: 1rem/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .25rem; }
 h1, h2, h3 { overflow-wrap: anywhere; }
-h2 { font-size: 1.1rem; margin: 0 0 .5rem; }
+h2 { font-size: 1.1rem; margin: 0 0 .5rem; break-after: avoid; }
 h3 { font-size: 1rem; margin: 1rem 0 .3rem; break-after: avoid; }
 .pictures h3, .finding h3 { margin-top: 0; }
 .pictures + .wide, ul + .pictures { margin-top: 1rem; }
