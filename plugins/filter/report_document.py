@@ -42,4 +42,4 @@ class FilterModule:
     """The filter of that name."""
 
     def filters(self):
-        return {"report_document": _report.report}
+        return {"report_document": _report.document}

@@ -5,6 +5,7 @@
 """A report: what the host's plan, proof, diagnosis, versions and live figures come to, and what changed since the last one."""
 from __future__ import annotations
 
+import base64
 import datetime
 import hashlib
 import json
@@ -260,3 +261,12 @@ def report(raw, previous=""):
         made["since_problem"] = f"The last report cannot be compared: {error if isinstance(error, _report_changes.Unreadable) else 'parts of it are missing'}."
     # What hosts and models are called is text, whatever it looks like: no release of Ansible may take it for a template.
     return wrap_var({**made, "series": series})
+
+
+def document(raw, previous=""):
+    """Return the report of what the role read.
+
+    Older releases of Ansible make a dictionary of a text that is JSON, and texts of numbers: the plan comes in base64, and numbers are read again.
+    """
+    plan = base64.b64decode(raw["plan"]).decode("utf-8", "replace")
+    return report({**raw, "plan": plan, "time": int(raw["time"]), "hours": float(raw["hours"])}, previous)
