@@ -11,9 +11,7 @@ ARGS ?=
 export SCENARIOS ?= default
 PY := .cache/venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help site plan verify diagnose benchmark usage login destroy test test-fast test-all lint docs docs-check sanity unit package pages molecule compat bench calibrate interference build lock clean venv venv-test
-.PHONY: help site plan verify diagnose benchmark login destroy test test-fast test-all lint docs docs-check sanity unit package monitoring pages molecule compat bench calibrate interference build lock clean venv venv-test
-.PHONY: help site plan verify diagnose benchmark login destroy test test-fast test-all lint docs docs-check sanity unit gateway package pages molecule compat bench bench-gateway calibrate interference build lock clean venv venv-test
+.PHONY: help site plan verify diagnose benchmark usage report login destroy test test-fast test-all lint docs docs-check sanity unit gateway package monitoring pages molecule compat bench bench-gateway calibrate interference build lock clean venv venv-test
 # One at a time: the steps share two cores, one virtual machine and one cache.
 .NOTPARALLEL:
 
@@ -37,6 +35,8 @@ benchmark: venv ## Measure what the services lose by each other and by CPU-bound
 
 usage: venv ## Sum up what the services have used, as a table and as CSV (ARGS="-e usage_since=7d")
 	@$(PY) tools/run_playbook.py usage "$(INVENTORY)" $(ARGS)
+report: venv ## A page for each host: plan, proof, findings, the last hours, what changed
+	@$(PY) tools/run_playbook.py report "$(INVENTORY)" $(ARGS)
 
 login: venv ## A shell in the sandbox
 	@$(PY) tests/sandbox/sandbox.py login
@@ -44,22 +44,14 @@ login: venv ## A shell in the sandbox
 destroy: venv ## Remove the sandbox
 	@$(PY) tests/sandbox/sandbox.py down
 
-test: venv-test ## Everything: lint, docs, sanity, unit, package, monitoring, molecule
-	@$(PY) tools/run_tests.py lint docs-check unit package monitoring sanity molecule
+test: venv-test ## Everything: lint, docs, unit, gateway, package, monitoring, sanity, molecule
+	@$(PY) tools/run_tests.py lint docs-check unit gateway package monitoring sanity molecule
 
 test-fast: venv-test ## Everything that needs no virtual machine
-	@$(PY) tools/run_tests.py lint docs-check unit package monitoring sanity
+	@$(PY) tools/run_tests.py lint docs-check unit gateway package monitoring sanity
 
 test-all: venv-test ## test, the other scenarios, and the other releases of ansible-core
-	@SLOW_TESTS=1 SCENARIOS="$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))" $(PY) tools/run_tests.py lint docs-check unit package monitoring sanity pages compat molecule
-test: venv-test ## Everything: lint, docs, unit, gateway, package, sanity, molecule
-	@$(PY) tools/run_tests.py lint docs-check unit gateway package sanity molecule
-
-test-fast: venv-test ## Everything that needs no virtual machine
-	@$(PY) tools/run_tests.py lint docs-check unit gateway package sanity
-
-test-all: venv-test ## test, the other scenarios, and the other releases of ansible-core
-	@SLOW_TESTS=1 SCENARIOS="$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))" $(PY) tools/run_tests.py lint docs-check unit gateway package sanity pages compat molecule
+	@SLOW_TESTS=1 SCENARIOS="$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))" $(PY) tools/run_tests.py lint docs-check unit gateway package monitoring sanity pages compat molecule
 
 lint: venv-test ## ansible-lint (production), yamllint, flake8
 	@$(PY) tools/lint.py
@@ -114,7 +106,7 @@ lock: venv-test ## For maintainers: pin all packages anew
 
 clean: ## Remove everything that was made here, the sandbox and its cache too
 	@for machine in .cache/sandbox/vms/*/; do [ ! -d "$$machine" ] || $(PYTHON) tests/sandbox/sandbox.py down --name "$$(basename "$$machine")"; done
-	rm -rf .cache diagnosis benchmark-report usage-report .pytest_cache .hypothesis .ansible erni_ki-inference-*.tar.gz
+	rm -rf .cache diagnosis benchmark-report usage-report reports .pytest_cache .hypothesis .ansible erni_ki-inference-*.tar.gz
 
 venv:
 	@$(PYTHON) tools/bootstrap.py site
