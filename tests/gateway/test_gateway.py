@@ -150,6 +150,33 @@ def test_the_rest_of_the_body_stays_as_it_was(both):
     assert seen["body"] == json.loads(wanted) and int(seen["headers"]["content-length"]) == len(wanted)
 
 
+def test_a_body_in_chunks(both):
+    gateway = both.start()
+    body = json.dumps(chat("batch")).encode()
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=nginx.PATIENCE_S) as client:
+        client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for part in (body[:9], body[9:]):
+            client.sendall(b"%x\r\n%s\r\n" % (len(part), part))
+        client.sendall(b"0\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+    [seen] = both.engines["vllm"].seen()
+    assert seen["body"] == chat("tiny") and "transfer-encoding" not in seen["headers"]
+
+
+def test_more_dead_engines_than_attempts(site):
+    """nginx redirects a request ten times at most: the answer is an error in time, and no place is held."""
+    for number in range(9):
+        site.engine("vllm", ["tiny"], host_name=f"node{number}")
+    gateway = site.start(limits={"probe_interval": 60})
+    for engine in site.engines.values():
+        engine.kill()
+    status, unused, text = gateway.ask("POST", CHAT, chat())
+    assert status == 502 and "accepts no connection" in text
+    assert {(one["in_flight"], one["queued"]) for one in gateway.engines().values()} == {(0, 0)}
+    assert sum(not one["up"] for one in gateway.engines().values()) == 7
+    assert gateway.ask("POST", CHAT, chat())[0] == 502 and gateway.ask("POST", CHAT, chat())[0] == 503
+
+
 def test_the_direct_ways(both):
     gateway = both.start()
     status, headers, text = gateway.ask("POST", "/ollama/api/generate", {"model": "llama3.2:3b", "prompt": "x"})

@@ -179,12 +179,15 @@ end
 
 -- Choose an engine and hand the request to it, or say why there is none.
 local function hand_over(state)
+    if state.tries >= MAX_TRIES then
+        return no_engine(state, 0)
+    end
     local target, left = take_free(state)
     local queue
     if not target and left > 0 then
         target, left, queue = wait_for_one(state)
     end
-    if not target or state.tries >= MAX_TRIES then
+    if not target then
         return no_engine(state, left, queue)
     end
     state.tries = state.tries + 1
