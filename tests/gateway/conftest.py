@@ -66,7 +66,8 @@ class Site:
             given[engine.service] = {
                 "bind_address": "0.0.0.0", "port": engine.port, "models": engine.models, "authorization": "Bearer engine" if engine.service == "vllm" else ""}
         made = _gateway.settings(
-            list(hosts.values()), "here", aliases or nginx.defaults()["gateway_aliases"], keys, {**LIMITS, **(limits or {})}, max_queue, drained, alone=list(hosts) == ["here"])
+            list(hosts.values()), "here", aliases or nginx.defaults()["gateway_aliases"], keys, {**LIMITS, **(limits or {})}, max_queue, drained,
+            alone=list(hosts) == ["here"])
         assert made["problems"] == []
         for one in made["settings"]["engines"]:
             one["max_connections"] = (room or {}).get(one["name"], one["max_connections"] if one["service"] == "vllm" else 4)

@@ -6,8 +6,8 @@
 
     python engine.py --service vllm --port 8000 --model tiny
 
-POST /_control {"delay": 0.1, …} sets what is in Behaviour; GET /_seen tells which requests came, POST /_forget forgets them. It is a process of its own, so that it can be
-killed and stopped as an engine is. One thread and no library: it has to be faster than what is measured with it.
+POST /_control {"delay": 0.1, …} sets what is in Behaviour; GET /_seen tells which requests came, POST /_forget forgets them. It is a process of its own,
+so that it can be killed and stopped as an engine is. One thread and no library: it has to be faster than what is measured with it.
 """
 from __future__ import annotations
 
