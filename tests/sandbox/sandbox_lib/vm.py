@@ -167,6 +167,7 @@ class Machine:
         base = self.cache / "base" / state["base"]
         kernel = ("root=LABEL=root rw console=ttyS0 net.ifnames=0 mitigations=off loglevel=4 panic=10 tsc=reliable systemd.show_status=auto "
                   f"systemd.hostname={self.name} systemd.machine_id={state['machine_id']}")
+        # No i8042: the kernel's probe of the keyboard controller once waited for ever for a timer that did not fire.
         command = [*qemu, "-name", f"erni-ki-{self.name},process=erni-ki-vm", "-machine", "q35,usb=off,vmport=off,smbus=off,i8042=off"]
         command += ["-accel", "kvm", "-cpu", "host"] if accel == "kvm" else ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max"]
         command += shape.arguments()

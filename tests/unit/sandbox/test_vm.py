@@ -100,6 +100,7 @@ def fixture_machine(tmp_path):
 
 def test_command_line(machine):
     command = [str(word) for word in machine.command(["qemu"], "tcg")]
+    assert "i8042=off" in command[command.index("-machine") + 1].split(",")
     assert command[0] == "qemu"
     assert command[command.index("-accel") + 1] == "tcg,thread=multi,tb-size=1024" and command[command.index("-cpu") + 1] == "max"
     assert command[command.index("-smp") + 1] == "16,sockets=1,cores=8,threads=2"
