@@ -11,7 +11,7 @@ ARGS ?=
 export SCENARIOS ?= default
 PY := .cache/venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help site plan verify diagnose benchmark login destroy test test-fast test-all lint docs docs-check sanity unit package pages molecule compat bench calibrate interference build lock clean venv venv-test
+.PHONY: help site plan verify diagnose benchmark usage report login destroy test test-fast test-all lint docs docs-check sanity unit gateway package monitoring pages molecule compat bench bench-gateway calibrate interference build lock clean venv venv-test
 # One at a time: the steps share two cores, one virtual machine and one cache.
 .NOTPARALLEL:
 
@@ -33,20 +33,25 @@ diagnose: venv ## Find out what is wrong with the hosts, why, and what to do
 benchmark: venv ## Measure what the services lose by each other and by CPU-bound neighbours
 	@$(PY) tools/run_playbook.py benchmark "$(INVENTORY)" $(ARGS)
 
+usage: venv ## Sum up what the services have used, as a table and as CSV (ARGS="-e usage_since=7d")
+	@$(PY) tools/run_playbook.py usage "$(INVENTORY)" $(ARGS)
+report: venv ## A page for each host: plan, proof, findings, the last hours, what changed
+	@$(PY) tools/run_playbook.py report "$(INVENTORY)" $(ARGS)
+
 login: venv ## A shell in the sandbox
 	@$(PY) tests/sandbox/sandbox.py login
 
 destroy: venv ## Remove the sandbox
 	@$(PY) tests/sandbox/sandbox.py down
 
-test: venv-test ## Everything: lint, docs, sanity, unit, package, molecule
-	@$(PY) tools/run_tests.py lint docs-check unit package sanity molecule
+test: venv-test ## Everything: lint, docs, unit, gateway, package, monitoring, sanity, molecule
+	@$(PY) tools/run_tests.py lint docs-check unit gateway package monitoring sanity molecule
 
 test-fast: venv-test ## Everything that needs no virtual machine
-	@$(PY) tools/run_tests.py lint docs-check unit package sanity
+	@$(PY) tools/run_tests.py lint docs-check unit gateway package monitoring sanity
 
 test-all: venv-test ## test, the other scenarios, and the other releases of ansible-core
-	@SLOW_TESTS=1 SCENARIOS="$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))" $(PY) tools/run_tests.py lint docs-check unit package sanity pages compat molecule
+	@SLOW_TESTS=1 SCENARIOS="$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))" $(PY) tools/run_tests.py lint docs-check unit gateway package monitoring sanity pages compat molecule
 
 lint: venv-test ## ansible-lint (production), yamllint, flake8
 	@$(PY) tools/lint.py
@@ -63,8 +68,14 @@ sanity: venv-test ## ansible-test sanity, without containers
 unit: venv-test ## Unit tests, with the coverage of plugins/
 	@$(PY) tools/unit.py $(ARGS)
 
+gateway: venv-test ## The gateway: real nginx in front of stand-ins for engines that die, hang, fill up and break off
+	@$(PY) tools/gateway.py $(ARGS)
+
 package: venv-test ## Build the archive, import it as Galaxy would, install it, use it under its full name
 	@$(PY) tools/package.py check
+
+monitoring: venv-test ## The alert rules, the dashboards and the delivery of alerts, with the real Prometheus and Alertmanager
+	@$(PY) tools/monitoring.py $(ARGS)
 
 pages: venv-test ## The pages that the collection writes, opened in headless Chromium
 	@$(PY) tools/pages.py $(ARGS)
@@ -77,6 +88,9 @@ compat: venv-test ## Unit tests and syntax under the other supported releases of
 
 bench: venv-test ## Measure, and write docs/benchmarks.md
 	@$(PY) tools/bench.py
+
+bench-gateway: venv-test ## Measure what the gateway costs and what becomes of requests when engines fail, and write docs/gateway.md
+	@$(PY) tools/gateway_bench.py $(ARGS)
 
 calibrate: venv-test ## Compare the memory vLLM needs with what the plan reckons (ARGS="gpt2" chooses)
 	@$(PY) tools/calibrate.py $(ARGS)
@@ -92,7 +106,7 @@ lock: venv-test ## For maintainers: pin all packages anew
 
 clean: ## Remove everything that was made here, the sandbox and its cache too
 	@for machine in .cache/sandbox/vms/*/; do [ ! -d "$$machine" ] || $(PYTHON) tests/sandbox/sandbox.py down --name "$$(basename "$$machine")"; done
-	rm -rf .cache diagnosis benchmark-report .pytest_cache .hypothesis .ansible erni_ki-inference-*.tar.gz
+	rm -rf .cache diagnosis benchmark-report usage-report reports .pytest_cache .hypothesis .ansible erni_ki-inference-*.tar.gz
 
 venv:
 	@$(PYTHON) tools/bootstrap.py site

@@ -41,7 +41,8 @@ class Release:
         return REPO / "tools" / "compat" / f"{self.name}.lock"
 
 
-_TESTS = ("docker==7.2.0", "hypothesis==6.170.15", "jinja2==3.1.6", "nvidia-ml-py==13.615.71", "pytest==9.2.0", "pytest-xdist==3.8.0")
+_TESTS = (
+    "docker==7.2.0", "hypothesis==6.170.15", "jinja2==3.1.6", "nvidia-ml-py==13.615.71", "prometheus_client==0.26.0", "pytest==9.2.0", "pytest-xdist==3.8.0")
 # The release that requirements.txt holds is tested by everything else.
 COMPAT = (
     Release("2.17", ("3.11", "3.12"), ("ansible-core==2.17.14", *_TESTS)),
@@ -79,6 +80,14 @@ def checkout(env):
     if (REPO / "ansible.cfg").exists():
         found["ANSIBLE_CONFIG"] = str(REPO / "ansible.cfg")
     return found
+
+
+def run_pytest(step, chosen=()):
+    """Run the tests in tests/STEP, or the chosen ones of them, which use programs that the sandbox's tools unpack; return pytest's exit code."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    env = environment(PYTHONPATH=os.pathsep.join(map(str, (COLLECTIONS, REPO / "tests" / "sandbox", REPO / "tools"))))
+    command = ["pytest", "-v", f"--junit-xml={RESULTS / f'{step}.xml'}", *(chosen or [f"tests/{step}"])]
+    return subprocess.run(command, cwd=REPO, env=env, check=False).returncode
 
 
 def repository_files(*patterns):

@@ -8,19 +8,9 @@ What it saw stays in .cache/pages, for people to look at.
 """
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 
-from common import COLLECTIONS, REPO, RESULTS, environment
-
-
-def main():
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    env = environment(PYTHONPATH=os.pathsep.join(map(str, (COLLECTIONS, REPO / "tests" / "sandbox", REPO / "tools"))))
-    command = ["pytest", "-v", f"--junit-xml={RESULTS / 'pages.xml'}", *(sys.argv[1:] or ["tests/pages"])]
-    sys.exit(subprocess.run(command, cwd=REPO, env=env, check=False).returncode)
-
+from common import run_pytest
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_pytest("pages", sys.argv[1:]))

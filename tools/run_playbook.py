@@ -76,7 +76,7 @@ def main():
     existed = warm = False
     if not inventory:
         existed, warm = look()
-        if playbook in ("verify", "diagnose", "benchmark") and not existed:
+        if playbook in ("verify", "diagnose", "benchmark", "usage", "report") and not existed:
             sys.exit(f"There is no sandbox to {playbook}: `make site` makes it. For hosts of your own: make {playbook} INVENTORY=…")
         print(f"The sandbox first: a virtual machine of its own, {'made earlier' if existed else 'made now'}.", flush=True)
         code = subprocess.run([*SANDBOX, "up"], cwd=REPO, check=False).returncode

@@ -43,6 +43,9 @@ _value:
     memory:
       description: What each service has of its memory limit.
       type: str
+    style:
+      description: The style sheet for a page that shows them.
+      type: str
 """
 
 from ansible_collections.erni_ki.inference.plugins.plugin_utils import _benchmark_pictures

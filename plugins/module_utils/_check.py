@@ -152,13 +152,15 @@ class Subject:
             raise NotProven(f"process {self.pid} is in the group {group.path}, which is not one of the container {str(self.get('Id'))[:12]}")
         return own
 
+    def pids(self):
+        """Return the numbers of all processes in the container's groups."""
+        # Version 1 has a tree for each controller, and a process may be in one and not in the other.
+        return self.group("cpuset").pids() | self.group("memory").pids()
+
     def processes(self):
         """Return every process in the container's groups; at least one, or NotProven."""
         if self._processes is None:
-            pids = set(self.group("cpuset").pids())
-            # Version 1 has a tree for each controller, and a process may be in one and not in the other.
-            pids |= set(self.group("memory").pids())
-            found = (_procs.read_process(self.root, pid) for pid in sorted(pids))
+            found = (_procs.read_process(self.root, pid) for pid in sorted(self.pids()))
             self._processes = [process for process in found if process is not None and process.threads]
         if not self._processes:
             raise NotProven(f"no process is left in {self.group('cpuset').folder}")

@@ -281,12 +281,17 @@ def gpu_loaded(device, name, api):
     return check.result()
 
 
+def is_placed(size, vram):
+    """Return whether these two numbers of a loaded model say where it is."""
+    return all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in (size, vram)) and 0 < size >= vram
+
+
 def _placed(model, partial):
     """Return (whether that is right, where a model is)."""
     name, size, vram = model.get("name") or "a model", model.get("size"), model.get("size_vram")
     # Go leaves a zero out where a field is marked so; a size that is missing tells nothing.
     vram = 0 if vram is None else vram
-    if not all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in (size, vram)) or vram > size or size == 0:
+    if not is_placed(size, vram):
         return False, f"{name}: size {_http.excerpt(size)}, size_vram {_http.excerpt(vram)}, which says nothing"
     if vram == size:
         return True, f"{name}: all of {size / MIB:.0f} MiB on the GPU"

@@ -27,7 +27,7 @@ def _planned(plan):
     lines = _wrap(
         f"{host['model_name'] or host['architecture']}: {host['cores']} cores, {host['logical_cpus']} logical CPUs, {host['memory_total_mib']} MiB,"
         f" {host['architecture']}; isolation: {plan['isolation']}", WIDTH)
-    lines += ["", *_grid([_HEADER, *_rows(plan)])]
+    lines += ["", *_grid([_HEADER, *party_rows(plan)])]
     if plan["ollama"] and plan["ollama"]["device"]["kind"] == "gpu":
         lines += ["", *_gpu(plan["ollama"]["device"])]
     if plan["notes"]:
@@ -37,7 +37,8 @@ def _planned(plan):
     return lines
 
 
-def _rows(plan):
+def party_rows(plan):
+    """Return (party, cores, cpuset, threads, memory, device) of everybody in the plan; lines of one cell are divided by newlines."""
     vllm, ollama, system = plan["vllm"], plan["ollama"], plan["system"]
     if vllm:
         memory, omp = vllm["memory"], vllm["omp"]

@@ -417,7 +417,7 @@ def test_an_interrupted_run_says_so(tool, monkeypatch, capfd):
     assert said.out.splitlines()[-1].startswith("verdict=interrupted after 0s: what is done stays") and "as far as a host" not in said.out
 
 
-@pytest.mark.parametrize("playbook", ["verify", "diagnose", "benchmark"])
+@pytest.mark.parametrize("playbook", ["verify", "diagnose", "benchmark", "report"])
 def test_nothing_is_made_to_be_looked_at(tool, monkeypatch, playbook):
     run_playbook = tool("run_playbook")
     monkeypatch.setattr(run_playbook, "look", lambda: (False, True))

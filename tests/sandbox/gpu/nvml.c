@@ -42,7 +42,7 @@ struct process {
 
 struct card {
     char name[96], uuid[96], bus_id[32];
-    long total_mib, used_mib, reserved_mib, cc_major, cc_minor, architecture, mig, ecc, power_limit_mw, temperature, device_id, subsystem_id;
+    long total_mib, used_mib, reserved_mib, cc_major, cc_minor, architecture, mig, ecc, power_limit_mw, power_mw, utilization, temperature, device_id, subsystem_id;
     struct process processes[MAX_PROCESSES];
     int process_count;
 };
@@ -101,6 +101,7 @@ static void set_of_card(struct card *card, const char *key, const char *value)
     struct { const char *key; long *to; } numbers[] = {
         {"total_mib", &card->total_mib}, {"used_mib", &card->used_mib}, {"reserved_mib", &card->reserved_mib},
         {"architecture", &card->architecture}, {"mig", &card->mig}, {"ecc", &card->ecc}, {"power_limit_mw", &card->power_limit_mw},
+        {"power_mw", &card->power_mw}, {"utilization", &card->utilization},
         {"temperature", &card->temperature}, {"device_id", &card->device_id}, {"subsystem_id", &card->subsystem_id},
     };
     size_t i;
@@ -129,7 +130,7 @@ static struct card *add_card(void)
         return card - 1;
     memset(card, 0, sizeof *card);
     card->total_mib = card->reserved_mib = card->cc_major = card->architecture = card->mig = card->ecc = ABSENT;
-    card->power_limit_mw = card->temperature = ABSENT;
+    card->power_limit_mw = card->power_mw = card->utilization = card->temperature = ABSENT;
     card_count++;
     return card;
 }
@@ -298,6 +299,15 @@ int nvmlDeviceGetName(device card, char *name, unsigned size) { ENTER_CARD(card)
 int nvmlDeviceGetUUID(device card, char *uuid, unsigned size) { ENTER_CARD(card); return give_text(card->uuid, uuid, size); }
 int nvmlDeviceGetPowerManagementLimit(device card, unsigned *mw) { ENTER_CARD(card); return give_number(card->power_limit_mw, mw); }
 int nvmlDeviceGetEnforcedPowerLimit(device card, unsigned *mw) { ENTER_CARD(card); return give_number(card->power_limit_mw, mw); }
+int nvmlDeviceGetPowerUsage(device card, unsigned *mw) { ENTER_CARD(card); return give_number(card->power_mw, mw); }
+
+int nvmlDeviceGetUtilizationRates(device card, unsigned *rates)
+{
+    ENTER_CARD(card);
+    /* That of the memory bus comes second. */
+    rates[1] = 0;
+    return give_number(card->utilization, rates);
+}
 
 int nvmlDeviceGetTemperature(device card, unsigned sensor, unsigned *celsius)
 {

@@ -14,7 +14,8 @@ import sys
 import yaml
 
 REPO = pathlib.Path(__file__).resolve().parents[3]
-FACTS = {name: "{{ case_facts[%r] | default('') }}" % name for name in ("os_family", "distribution", "distribution_major_version", "architecture")}
+FACTS = {name: "{{ case_facts[%r] | default('') }}" % name for name in (
+    "os_family", "distribution", "distribution_version", "distribution_major_version", "architecture")}
 PLAYBOOK = [{
     "hosts": "cases", "connection": "local", "gather_facts": False,
     "tasks": [

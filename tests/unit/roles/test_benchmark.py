@@ -5,42 +5,14 @@
 """The page and the report: self-contained, well-formed, escaped, and with everything in it; why the play fails."""
 from __future__ import annotations
 
-import html.parser
 import pathlib
 
 import pytest
 
 from ansible_collections.erni_ki.inference.tests.unit.plugins.benchmark_sample import result
 from ansible_collections.erni_ki.inference.tests.unit.roles.benchmark_page import draw
+from ansible_collections.erni_ki.inference.tests.unit.roles.page import Page
 from ansible_collections.erni_ki.inference.tests.unit.roles.render import render
-
-VOID = {"meta", "br"}
-
-
-class Page(html.parser.HTMLParser):
-    """Collects the words of a page; every element has to be closed in order."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.words, self.attributes = [], [], []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.attributes += attrs
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.attributes += attrs
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
-            self.words.append(" ".join(data.split()))
-
 
 CASES = {
     "good": result(left_out=(2,)), "fenced": result(isolation="fenced"), "one": result(services=("vllm",), repeats=1), "nothing": result(left_out=range(18)),

@@ -127,6 +127,31 @@ def test_cards(detect, name):
     }]
 
 
+# The exporter's child is kept while the card gets hot and falls off the bus.
+EXPORT = """
+import json, sys
+from ansible_collections.erni_ki.inference.plugins.module_utils._exporter_gpu import Child, judge
+child = Child(20, [sys.executable, "-c", "import sys; from ansible_collections.erni_ki.inference.plugins.module_utils._exporter_gpu import main; main([])"])
+device = {"uuid": "GPU-57a2d1e5-0000-4000-8000-000000002200", "bus_id": "0000:01:00.0"}
+for more in ("", "temperature=88\\nutilization=100\\nused_mib=4400\\n", "fail=nvmlDevice 15\\n"):
+    with open(sys.argv[1], "a") as data:
+        data.write(more)
+    print(json.dumps(judge(child.ask(), device, "/nowhere")))
+child.end()
+"""
+
+
+def test_what_the_exporter_reads(python, tmp_path):
+    (tmp_path / "card.conf").write_text(card(), encoding="utf-8")
+    cold, hot, lost = (json.loads(line) for line in python(EXPORT, tmp_path / "card.conf").splitlines())
+    assert cold == [[
+        ["driver_mismatch", False], ["lost", False], ["memory_used_bytes", 0], ["memory_total_bytes", 5120 << 20], ["utilization_ratio", 0.03],
+        ["temperature_celsius", 41], ["power_watts", 9.25]], None]
+    told = dict(hot[0])
+    assert (told["temperature_celsius"], told["utilization_ratio"], told["memory_used_bytes"]) == (88, 1.0, 4400 << 20)
+    assert lost == [[["driver_mismatch", False], ["lost", True]], None]
+
+
 def test_processes(detect, tmp_path):
     write(tmp_path, "host/proc/300/cgroup", f"0::/erniki.slice/erniki-ollama.slice/docker-{ID}.scope\n")
     add_device(tmp_path / "host")

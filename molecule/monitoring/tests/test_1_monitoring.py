@@ -1,0 +1,42 @@
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, the erni_ki.inference team
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The real services after a reboot: where they run, on what they listen, what they scrape, and an engine that is really killed."""
+from __future__ import annotations
+
+import pytest
+from machine import cpus
+
+UNITS = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter")
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_it_runs_on_the_reserved_cpus_alone(host, sh, plan, unit):
+    assert host.service(unit).is_running and host.service(unit).is_enabled
+    group = sh(f"systemctl show --property ControlGroup --value {unit}")
+    assert cpus(sh(f"cat /sys/fs/cgroup{group}/cpuset.cpus.effective")) == cpus(plan["system"]["cpuset"])
+    assert int(sh(f"cat /sys/fs/cgroup{group}/memory.max")) <= 512 << 20
+
+
+def test_everything_listens_on_loopback(sh):
+    listening = sh("ss -Hltn '( sport = 9090 or sport = 9093 or sport = 9094 or sport = 9100 )' | awk '{print $4}' | sort").split()
+    assert listening == ["127.0.0.1:9090", "127.0.0.1:9093", "127.0.0.1:9100"]
+
+
+def test_the_packages_own_configuration_is_as_it_came(sh):
+    assert sh("dpkg --verify prometheus prometheus-alertmanager prometheus-node-exporter || true") == ""
+
+
+def test_all_targets_answer(ask, wait_for):
+    def health():
+        return {target["labels"]["job"]: target["health"] for target in ask("http://127.0.0.1:9090/api/v1/targets")["data"]["activeTargets"]}
+    wait_for(lambda: health() == {"erni_ki_exporter": "up", "node": "up", "vllm": "up"}, "all targets are up")
+
+
+def test_a_killed_engine_is_told_of_and_its_coming_back(sh, told, wait_for):
+    assert told() == []
+    sh("docker kill ollama")
+    wait_for(lambda: ["ErniKiServiceDown", "firing", "ollama"] in told(), "the receiver is told that Ollama is down")
+    sh("docker start ollama")
+    wait_for(lambda: ["ErniKiServiceDown", "resolved", "ollama"] in told(), "the receiver is told that Ollama is back")
