@@ -22,7 +22,7 @@ options:
     type: str
     required: true
   defaults:
-    description: The values of the variables C(monitoring_…), C(vllm_…) and C(plan_…) that a host does not set.
+    description: The values of the variables C(monitoring_…), C(exporter_…), C(gateway_…), C(vllm_…) and C(plan_…) that a host does not set.
     type: dict
     required: true
 """

@@ -19,20 +19,28 @@ def targets(hosts, server, defaults):
         if name != server and value("monitoring_state") != "present":
             continue
         reached = value("monitoring_address") or value("ansible_host") or name
-        exporters = value("monitoring_exporters_address")
+        exporters = value("exporter_bind_address")
+        inference = "inference" in (variables.get("group_names") or ["inference"])
         listening = {}
-        if "inference" in (variables.get("group_names") or ["inference"]):
-            listening["erni_ki_exporter"] = (exporters, value("monitoring_exporter_port"))
-            if "vllm" in value("plan_services"):
-                listening["vllm"] = (value("vllm_bind_address"), value("vllm_port"))
+        if inference and _has("exporter", value):
+            listening["erni_ki_exporter"] = (exporters, value("exporter_port"))
+        if inference and "vllm" in value("plan_services"):
+            listening["vllm"] = (value("vllm_bind_address"), value("vllm_port"))
         if value("monitoring_node_exporter"):
             listening["node"] = (exporters, value("monitoring_node_exporter_port"))
-        if value("monitoring_gateway"):
-            listening["erni_ki_gateway"] = (exporters, value("monitoring_gateway_port"))
+        # Each host of this collection has a gateway of its own, unless there is a group for them.
+        if ("gateway" in variables["group_names"] if "gateway" in (variables.get("groups") or {}) else inference) and _has("gateway", value):
+            listening["erni_ki_gateway"] = (exporters, value("gateway_admin_port"))
         for job, (address, port) in listening.items():
             found.append({"job": job, "instance": name, "address": f"{_bracketed(_seen(address, reached, name == server))}:{port}",
                           "reachable": name == server or not _is_loopback(address)})
     return sorted(found, key=lambda target: (target["job"], target["instance"]))
+
+
+def _has(role, value):
+    """Return whether a host has what the role makes: as the role decided in this run, or else as its variables ask for."""
+    decided = value(f"{role}_decided")
+    return value(f"{role}_state") in ("auto", "present") and (decided is None or bool(decided))
 
 
 def _seen(address, reached, same):

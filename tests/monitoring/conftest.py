@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import sys
 
 import programs
@@ -15,6 +16,7 @@ from common import REPO
 from sandbox_lib import host
 from sandbox_lib.common import cache_dir, lock
 
+from ansible_collections.erni_ki.inference.plugins.module_utils._exporter_metrics import METRICS
 from ansible_collections.erni_ki.inference.tests.unit.roles.render import play
 
 ROLE = REPO / "roles" / "monitoring"
@@ -86,7 +88,7 @@ def fixture_written(tmp_path, bin):
 def fixture_usual(tmp_path_factory, bin):
     """The files of one host without further variables."""
     found = Written(tmp_path_factory.mktemp("usual"), bin)
-    found.role("configure", monitoring_gateway=True)
+    found.role("configure")
     return found
 
 
@@ -100,4 +102,10 @@ def fixture_rules(usual):
 def fixture_listed():
     """{source: names of the metrics that it gives}."""
     path = pathlib.Path(__file__).with_name("metrics.yml")
-    return {source: set(names) for source, names in yaml.safe_load(path.read_text(encoding="utf-8")).items()}
+    gateway = (REPO / "roles" / "gateway" / "files" / "lua" / "erni_gateway" / "metrics.lua").read_text(encoding="utf-8")
+    counted = {"counter": [""], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}
+    return {
+        **{source: set(names) for source, names in yaml.safe_load(path.read_text(encoding="utf-8")).items()},
+        "exporter": set(METRICS),
+        "gateway": {f"erni_ki_gateway_{name}{end}" for name, kind in re.findall(r'\{"(\w+)", "(\w+)",', gateway) for end in counted[kind]},
+    }

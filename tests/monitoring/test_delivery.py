@@ -119,7 +119,7 @@ def fixture_site(tmp_path_factory, bin):
     threading.Thread(target=mail.serve_forever, daemon=True).start()
     ports = {name: programs.free_port() for name in ("monitoring_prometheus_port", "monitoring_alertmanager_port", "monitoring_node_exporter_port")}
     written.role(
-        "configure", "units", **ports, monitoring_exporter_port=standin.port, vllm_port=standin.port, monitoring_scrape_interval_seconds=1,
+        "configure", "units", **ports, exporter_port=standin.port, gateway_state="unmanaged", vllm_port=standin.port, monitoring_scrape_interval_seconds=1,
         monitoring_group_wait_seconds=1, monitoring_group_interval_seconds=1, monitoring_webhook_url=webhook.url,
         monitoring_webhook_token_file="/etc/erni-ki/token", monitoring_mail_to=["ops@example.org"], monitoring_mail_from="erni-ki@example.org",
         monitoring_mail_smarthost=f"127.0.0.1:{mail.server_address[1]}", monitoring_mail_require_tls=False)

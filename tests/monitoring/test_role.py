@@ -40,23 +40,23 @@ def test_the_units_are_held_to_the_reserved_cpus_on_loopback(written):
     for service, lines in found.items():
         assert lines["AllowedCPUs"] == lines["CPUAffinity"] == "7,15" and int(lines["MemoryMax"].removesuffix("M")) <= 512, service
         assert "--web.listen-address=127.0.0.1:" in lines["ExecStart"], service
-    assert "--storage.tsdb.retention.size=2048MB" in found["prometheus"]["ExecStart"] and found["prometheus"]["StateDirectory"] == "erni-ki/prometheus"
+    assert "--storage.tsdb.retention.size=2048MB" in found["prometheus"]["ExecStart"] and found["prometheus"]["StateDirectory"] == "erni-ki-prometheus"
     assert found["prometheus-alertmanager"]["ExecStart"].endswith("--cluster.listen-address=")
     assert "LoadCredential" not in found["prometheus-alertmanager"]
 
 
 def test_a_fleet_is_scraped_by_the_hosts_of_its_group(written):
-    private = {"monitoring_exporters_address": "0.0.0.0", "vllm_bind_address": "0.0.0.0"}
-    hosts = {"node1": {**private, "ansible_host": "192.0.2.1"}, "node2": {**private, "ansible_host": "192.0.2.2", "monitoring_gateway": True}}
+    private = {"exporter_bind_address": "0.0.0.0", "vllm_bind_address": "0.0.0.0"}
+    hosts = {"node1": {**private, "ansible_host": "192.0.2.1"}, "node2": {**private, "ansible_host": "192.0.2.2"}}
     written.role("configure", hosts=hosts, group=["watch"])
     assert targets(written.load("prometheus.yml")) == {
-        "erni_ki_exporter": {"node1": "192.0.2.1:9835", "node2": "192.0.2.2:9835"}, "erni_ki_gateway": {"node2": "192.0.2.2:9836"},
+        "erni_ki_exporter": {"node1": "192.0.2.1:9835", "node2": "192.0.2.2:9835"}, "erni_ki_gateway": {"node1": "192.0.2.1:9836", "node2": "192.0.2.2:9836"},
         "node": {"node1": "192.0.2.1:9100", "node2": "192.0.2.2:9100", "watch": "127.0.0.1:9100"},
         "vllm": {"node1": "192.0.2.1:8000", "node2": "192.0.2.2:8000"}}
 
 
 def test_somebody_elses_prometheus_gets_rules_and_targets(written, usual, bin):
-    written.role("configure", "units", monitoring_external=True, monitoring_gateway=True)
+    written.role("configure", "units", monitoring_external=True)
     assert sorted(path.name for path in written.folder.iterdir()) == ["rules.yml", "scrape.yml"]
     assert targets(written.load("scrape.yml")) == targets(usual.load("prometheus.yml")) and written.text("rules.yml") == usual.text("rules.yml")
     assert [path.name for path in written.units.iterdir()] == ["prometheus-node-exporter.service.d"]

@@ -6,15 +6,16 @@ from __future__ import annotations
 
 import pathlib
 
+import pytest
 import yaml
 
 from ansible_collections.erni_ki.inference.plugins.filter import monitoring_targets as plugin
 
 ROLES = pathlib.Path(__file__).resolve().parents[4] / "roles"
 DEFAULTS = {}
-for role in ("monitoring", "vllm", "plan"):
+for role in ("monitoring", "exporter", "gateway", "vllm", "plan"):
     DEFAULTS.update(yaml.safe_load((ROLES / role / "defaults" / "main.yml").read_text(encoding="utf-8")))
-PRIVATE = {"monitoring_state": "present", "monitoring_exporters_address": "0.0.0.0", "vllm_bind_address": "0.0.0.0"}
+PRIVATE = {"monitoring_state": "present", "exporter_bind_address": "0.0.0.0", "vllm_bind_address": "0.0.0.0"}
 
 
 def targets(hosts, server):
@@ -35,11 +36,11 @@ def test_the_filter_takes_and_gives_what_its_documentation_says():
 def test_a_host_of_its_own_is_asked_on_loopback():
     found = targets({"node1": {}}, "node1")
     assert [(entry["job"], entry["address"], entry["reachable"]) for entry in found] == [
-        ("erni_ki_exporter", "127.0.0.1:9835", True), ("node", "127.0.0.1:9100", True), ("vllm", "127.0.0.1:8000", True)]
+        ("erni_ki_exporter", "127.0.0.1:9835", True), ("erni_ki_gateway", "127.0.0.1:9836", True), ("node", "127.0.0.1:9100", True), ("vllm", "127.0.0.1:8000", True)]
 
 
 def test_what_a_host_does_not_have_is_not_asked():
-    own = {"plan_services": ["ollama"], "monitoring_node_exporter": False, "monitoring_gateway": True}
+    own = {"plan_services": ["ollama"], "monitoring_node_exporter": False}
     assert addresses({"node1": own}, "node1") == {
         ("erni_ki_exporter", "node1"): "127.0.0.1:9835", ("erni_ki_gateway", "node1"): "127.0.0.1:9836"}
 
@@ -55,12 +56,29 @@ def test_a_fleet_is_asked_where_ansible_reaches_it():
 
 
 def test_an_own_address_is_taken_as_it_is():
-    own = {"monitoring_exporters_address": "10.0.0.1", "vllm_bind_address": "10.0.0.1", "monitoring_state": "present"}
-    assert set(addresses({"node1": own}, "node1").values()) == {"10.0.0.1:9835", "10.0.0.1:9100", "10.0.0.1:8000"}
+    own = {"exporter_bind_address": "10.0.0.1", "vllm_bind_address": "10.0.0.1", "monitoring_state": "present"}
+    assert set(addresses({"node1": own}, "node1").values()) == {"10.0.0.1:9835", "10.0.0.1:9836", "10.0.0.1:9100", "10.0.0.1:8000"}
     assert all(entry["reachable"] for entry in targets({"watch": {}, "node1": own}, "watch"))
 
 
 def test_the_loopback_of_another_host_is_out_of_reach():
     found = targets({"watch": {"group_names": ["monitoring"]}, "node1": {"monitoring_state": "present"}}, "watch")
     assert [(entry["job"], entry["instance"]) for entry in found if not entry["reachable"]] == [
-        ("erni_ki_exporter", "node1"), ("node", "node1"), ("vllm", "node1")]
+        ("erni_ki_exporter", "node1"), ("erni_ki_gateway", "node1"), ("node", "node1"), ("vllm", "node1")]
+
+
+@pytest.mark.parametrize("role, job", [("exporter", "erni_ki_exporter"), ("gateway", "erni_ki_gateway")])
+@pytest.mark.parametrize("own, there", [
+    ({"state": "absent"}, False), ({"state": "unmanaged"}, False), ({"state": "present"}, True), ({"decided": False}, False), ({"decided": True}, True),
+    ({"state": "absent", "decided": True}, False)])
+def test_what_a_role_left_out_is_not_asked(role, job, own, there):
+    own = {f"{role}_{name}": value for name, value in own.items()}
+    assert ((job, "node1") in addresses({"node1": own}, "node1")) == there
+
+
+def test_with_a_group_for_gateways_only_its_hosts_have_one():
+    groups = {"gateway": ["front"], "inference": ["node1"]}
+    hosts = {"front": {**PRIVATE, "group_names": ["gateway"], "groups": groups, "ansible_host": "192.0.2.9", "gateway_admin_port": 9900},
+             "node1": {**PRIVATE, "group_names": ["inference"], "groups": groups, "ansible_host": "192.0.2.1"}}
+    assert {key: address for key, address in addresses(hosts, "watch").items() if key[0].startswith("erni_ki")} == {
+        ("erni_ki_gateway", "front"): "192.0.2.9:9900", ("erni_ki_exporter", "node1"): "192.0.2.1:9835"}
