@@ -53,9 +53,9 @@ def listens(port):
     return False
 
 
-def request(port, method, path, value=None, headers=None, timeout=PATIENCE_S):
+def request(port, method, path, value=None, headers=None, timeout=PATIENCE_S, host="127.0.0.1"):
     """Return (status, headers, text) of one exchange over a connection of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:
         body = value if value is None or isinstance(value, bytes) else json.dumps(value).encode()
         connection.request(method, path, body, headers or {})
@@ -154,7 +154,7 @@ class Gateway:
     def __init__(self, program, folder, settings, **variables):
         self.program, self.folder, self.settings = program, folder, settings
         self.port, self.admin = free_ports(2)
-        self.variables = {**defaults(), "gateway_port": self.port, "gateway_admin_port": self.admin, **variables}
+        self.variables = {**defaults(), "gateway_port": self.port, "gateway_admin_port": self.admin, "__gateway_metrics_address": "127.0.0.1", **variables}
         self.process = None
         self.conf = folder / "nginx.conf"
 

@@ -573,6 +573,17 @@ def test_settings_that_are_broken_are_refused_and_the_old_ones_stay(both):
 
 # --- what is told ---
 
+def test_another_address_has_the_metrics_and_nothing_else(both):
+    gateway = both.start({"__gateway_metrics_address": "127.0.0.2"})
+
+    def asked(method, path):
+        return nginx.request(gateway.admin, method, path, host="127.0.0.2")
+
+    assert asked("GET", "/metrics")[0] == 200 and "erni_ki_gateway_engine_up" in asked("GET", "/metrics")[2]
+    assert [asked(method, path)[0] for method, path in (("GET", "/engines"), ("POST", "/drain/vllm"), ("GET", "/v1/models"))] == [404] * 3
+    assert gateway.metrics()['erni_ki_gateway_engine_drained{engine="vllm"}'] == 0
+
+
 def test_metrics_are_as_prometheus_wants_them(both):
     gateway = both.start()
     text = nginx.request(gateway.admin, "GET", "/metrics")

@@ -22,8 +22,12 @@ from ansible_collections.erni_ki.inference.tests.unit.roles.render import REPO, 
 
 ROLE = REPO / "roles" / "exporter"
 PLAN = dict(plan(), system={"cpuset": "7,15"})
+# As `-e name=value` hands them over.
+TEXT = {f"exporter_{name}": value for name, value in {
+    "port": "9835", "interval": "15", "deadline": "5", "probe_interval": "60", "probe_timeout": "60", "probe_loads_model": "false", "usage_max_mib": "10",
+    "usage_files": "10", "memory_max_mib": "128", "cpu_quota_percent": "50"}.items()}
 CASES = {
-    "usual": {}, "gpu": {"plan_decided": dict(plan(gpu()), system={"cpuset": "7,15"})}, "port 0": {"exporter_port": 0},
+    "usual": {}, "text": TEXT, "text of vllm's port": {"exporter_port": "8000"}, "gpu": {"plan_decided": dict(plan(gpu()), system={"cpuset": "7,15"})}, "port 0": {"exporter_port": 0},
     "vllm's port": {"exporter_port": 8000}, "ollama's port": {"ollama_port": 9835}, "name": {"exporter_bind_address": "localhost"},
     "interval": {"exporter_interval": 0, "exporter_probe_interval": 0}, "probe": {"exporter_probe_interval": 20}, "no probe": {"exporter_probe_interval": 0},
     "deadline": {"exporter_deadline": 0}, "timeout": {"exporter_probe_timeout": 0}, "files": {"exporter_usage_files": 0},
@@ -41,7 +45,7 @@ def fixture_rendered(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name, words", [
-    ("usual", None), ("gpu", None), ("no probe", None), ("no log", None), ("services", None), ("port 0", ["exporter_port is 0", "1 to 65535"]),
+    ("usual", None), ("text", None), ("text of vllm's port", ["exporter_port is 8000", "vllm_port"]), ("gpu", None), ("no probe", None), ("no log", None), ("services", None), ("port 0", ["exporter_port is 0", "1 to 65535"]),
     ("vllm's port", ["exporter_port is 8000", "vllm_port"]), ("ollama's port", ["exporter_port is 9835", "ollama_port"]),
     ("name", ["exporter_bind_address", "127.0.0.1"]), ("interval", ["exporter_interval is 0"]), ("probe", ["exporter_probe_interval is 20", "30 or more"]),
     ("deadline", ["exporter_deadline is 0"]), ("timeout", ["exporter_probe_timeout is 0"]), ("files", ["exporter_usage_files 0"]),
@@ -51,10 +55,27 @@ def test_what_is_refused(rendered, name, words):
     assert len(found) == (0 if words is None else 1) and all(word in found[0] for word in words or ()), found
 
 
-def test_another_distribution_is_refused(tmp_path):
-    cases = [{"plan_decided": PLAN}, {"plan_decided": PLAN, "exporter_install_package": False}]
-    found = render(tmp_path, "exporter", ["__exporter_problems"], cases, {"os_family": "Suse", "distribution": "SLES"})
-    assert ["SLES" in "".join(case["__exporter_problems"]) for case in found] == [True, False]
+@pytest.mark.parametrize("family, distribution, offered, lacking", [
+    ("Debian", "Debian", {}, ""), ("Suse", "SLES", {}, "this host is SLES"), ("RedHat", "Rocky", {"results": []}, "EPEL has it"),
+    ("RedHat", "Rocky", {"results": [{"name": "python3-prometheus_client"}]}, "")])
+def test_what_a_host_lacks_of_it(tmp_path, family, distribution, offered, lacking):
+    own = {"plan_decided": PLAN, "__exporter_offered": offered}
+    found = render(tmp_path, "exporter", ["__exporter_lacking"], [own, {**own, "exporter_install_package": False}],
+                   {"os_family": family, "distribution": distribution})
+    [said, with_own_package] = [case["__exporter_lacking"] for case in found]
+    assert lacking in said and bool(said) == bool(lacking) and not with_own_package
+
+
+@pytest.mark.parametrize("state, code", [("auto", 0), ("present", 2)])
+def test_a_host_that_cannot_have_it(tmp_path, state, code):
+    """It is left without, or refused where somebody insists; nothing is made either way."""
+    task = {"ansible.builtin.include_role": {"name": "erni_ki.inference.exporter"},
+            "vars": {"plan_decided": PLAN, "exporter_state": state, "__exporter_packages": {}, "__exporter_folder": str(tmp_path / "lib"),
+                     "__exporter_settings_path": str(tmp_path / "etc" / "exporter.json")}}
+    said = play_locally(tmp_path, task, "-e", json.dumps({"__exporter_packages": {}}), code=code)
+    assert "install prometheus_client for /usr/bin/python3 yourself" in said
+    assert ("This host gets no exporter" in said) == (state == "auto") and ("exporter_state: auto leaves" in said) == (state == "present")
+    assert not (tmp_path / "lib").exists() and not (tmp_path / "etc").exists()
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -85,6 +106,10 @@ class Stopped:
 
     def wait(self, _seconds):
         return True
+
+
+def test_numbers_may_be_text(rendered):
+    assert rendered["text"]["__exporter_settings"] == rendered["usual"]["__exporter_settings"]
 
 
 def test_where_the_services_are(rendered):

@@ -5,6 +5,8 @@
 """Settings of the gateway that the role refuses, and where the playbooks have it. What it does once it runs: tests/gateway."""
 from __future__ import annotations
 
+import base64
+
 import pytest
 import yaml
 
@@ -21,6 +23,8 @@ def public(*keys, rc=0, stderr=""):
 
 CASES = {
     "usual": ({}, []),
+    "numbers as text": ({"gateway_port": "8081", "gateway_admin_port": "9837", "gateway_log_days": "7", "gateway_max_clients": "9"}, []),
+    "one port, as text": ({"gateway_port": "9836"}, [["both 9836"]]),
     "for the network": ({"gateway_bind_address": "192.0.2.1", "gateway_tls": "self_signed", "gateway_api_keys": KEY}, []),
     "behind another server": ({"gateway_bind_address": "0.0.0.0", "gateway_allow_insecure": True}, []),
     "loopback of IPv6": ({"gateway_bind_address": "[::1]"}, []),
@@ -64,12 +68,22 @@ def test_distributions(tmp_path, name):
     assert (not found) if known else (len(found) == 1 and f"this host is {distribution}-{major}" in found[0] and "gateway_state: absent" in found[0])
 
 
-def test_the_playbooks_check_first_put_it_last_and_remove_it_first():
+@pytest.mark.parametrize("now, moved", [
+    ("", True), ("listen 127.0.0.1:8080 backlog=1024;\n listen 127.0.0.1:9836;", False), ("listen 0.0.0.0:8080 ssl;\n listen 127.0.0.1:9836;", True),
+    ("listen 127.0.0.1:8080;\n listen 127.0.0.1:9836;\n listen 192.0.2.1:9836;", True)])
+def test_where_it_listens_decides_between_reload_and_restart(tmp_path, now, moved):
+    described = {"__gateway_described": {"content": base64.b64encode(now.encode()).decode()}}
+    [made] = render(tmp_path, "gateway", ["__gateway_moved"], [described])
+    assert made["__gateway_moved"] is moved
+
+
+def test_the_playbooks_check_first_put_it_behind_the_engines_and_remove_it_before_them():
     def roles(play):
         calls = [task.get(f"ansible.builtin.{kind}_role") for task in play.get("tasks", []) for kind in ("include", "import")]
         return [call["name"].rpartition(".")[2] for call in calls if call]
 
     plan, site, uninstall = (yaml.safe_load((REPO / "playbooks" / f"{name}.yml").read_text(encoding="utf-8")) for name in ("plan", "site", "uninstall"))
-    assert roles(plan[-1]) == ["gateway"] and [roles(play) for play in site[-2:]] == [["gateway"], ["verify"]] and roles(uninstall[0]) == ["gateway"]
+    assert [roles(play) for play in site[-3:]] == [["gateway"], ["monitoring"], ["verify"]]
+    assert roles(plan[-1]) == ["gateway"] and [roles(play) for play in uninstall[:2]] == [["monitoring"], ["gateway"]]
     # One place for the hosts, three times the same.
-    assert len({play["hosts"] for play in (plan[-1], site[-2], uninstall[0])}) == 1
+    assert len({play["hosts"] for play in (plan[-1], site[-3], uninstall[1])}) == 1
