@@ -35,6 +35,7 @@ benchmark: venv ## Measure what the services lose by each other and by CPU-bound
 
 usage: venv ## Sum up what the services have used, as a table and as CSV (ARGS="-e usage_since=7d")
 	@$(PY) tools/run_playbook.py usage "$(INVENTORY)" $(ARGS)
+
 report: venv ## A page for each host: plan, proof, findings, the last hours, what changed
 	@$(PY) tools/run_playbook.py report "$(INVENTORY)" $(ARGS)
 
@@ -44,13 +45,13 @@ login: venv ## A shell in the sandbox
 destroy: venv ## Remove the sandbox
 	@$(PY) tests/sandbox/sandbox.py down
 
-test: venv-test ## Everything: lint, docs, unit, gateway, package, monitoring, sanity, molecule
-	@$(PY) tools/run_tests.py lint docs-check unit gateway package monitoring sanity molecule
+test: venv-test ## lint, docs, unit, package, sanity, molecule
+	@$(PY) tools/run_tests.py lint docs-check unit package sanity molecule
 
 test-fast: venv-test ## Everything that needs no virtual machine
 	@$(PY) tools/run_tests.py lint docs-check unit gateway package monitoring sanity
 
-test-all: venv-test ## test, the other scenarios, and the other releases of ansible-core
+test-all: venv-test ## Everything: also gateway, monitoring, pages, the other scenarios, and the other releases of ansible-core
 	@SLOW_TESTS=1 SCENARIOS="$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))" $(PY) tools/run_tests.py lint docs-check unit gateway package monitoring sanity pages compat molecule
 
 lint: venv-test ## ansible-lint (production), yamllint, flake8

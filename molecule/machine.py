@@ -72,7 +72,7 @@ def ansible(*words, **environment):
 @pytest.fixture(scope="session")
 def settings():
     """What a scenario hands to every playbook."""
-    return ()
+    return ("-e", f"@{REPO / 'molecule' / 'engines_only.yml'}")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from machine import cpus
 
-UNITS = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter")
+UNITS = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter", "erni-ki-exporter", "erni-ki-gateway")
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -20,8 +20,9 @@ def test_it_runs_on_the_reserved_cpus_alone(host, sh, plan, unit):
 
 
 def test_everything_listens_on_loopback(sh):
-    listening = sh("ss -Hltn '( sport = 9090 or sport = 9093 or sport = 9094 or sport = 9100 )' | awk '{print $4}' | sort").split()
-    assert listening == ["127.0.0.1:9090", "127.0.0.1:9093", "127.0.0.1:9100"]
+    ports = ("8080", "9090", "9093", "9094", "9100", "9835", "9836")
+    listening = sh(f"ss -Hltn '( {' or '.join(f'sport = {port}' for port in ports)} )' | awk '{{print $4}}' | sort").split()
+    assert listening == [f"127.0.0.1:{port}" for port in ports if port != "9094"]
 
 
 def test_the_packages_own_configuration_is_as_it_came(sh):
@@ -31,7 +32,7 @@ def test_the_packages_own_configuration_is_as_it_came(sh):
 def test_all_targets_answer(ask, wait_for):
     def health():
         return {target["labels"]["job"]: target["health"] for target in ask("http://127.0.0.1:9090/api/v1/targets")["data"]["activeTargets"]}
-    wait_for(lambda: health() == {"erni_ki_exporter": "up", "node": "up", "vllm": "up"}, "all targets are up")
+    wait_for(lambda: health() == {"erni_ki_exporter": "up", "erni_ki_gateway": "up", "node": "up", "vllm": "up"}, "all targets are up")
 
 
 def test_a_killed_engine_is_told_of_and_its_coming_back(sh, told, wait_for):

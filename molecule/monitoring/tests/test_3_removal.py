@@ -13,7 +13,7 @@ def test_absent_leaves_nothing_but_what_was_measured(play, host, sh):
     assert run.code == 0, run.text
     assert sh(f"ls -d {GONE} 2>/dev/null || true") == ""
     assert sh("dpkg-query -W -f '${db:Status-Status} ${Package}\\n' 'prometheus*' 2>/dev/null | grep ^installed || true") == ""
-    assert host.file("/var/lib/erni-ki/prometheus").exists
+    assert host.file("/var/lib/erni-ki-prometheus").exists
     again = play("site", "--tags", "monitoring", monitoring_state="absent")
     assert again.code == 0 and "changed=0" in again.text, again.text
 
