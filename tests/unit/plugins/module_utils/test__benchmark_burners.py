@@ -81,7 +81,9 @@ def test_one_that_was_killed_is_missed():
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_they_end_with_their_parent(number):
-    code = ("import sys, time\nfrom ansible_collections.erni_ki.inference.plugins.module_utils import _benchmark_burners\n"
+    # A shell's background job ignores SIGINT, and so would its children.
+    code = ("import signal, sys, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "from ansible_collections.erni_ki.inference.plugins.module_utils import _benchmark_burners\n"
             "with _benchmark_burners.Burners(2) as context:\n    print(*context.pids, flush=True)\n    time.sleep(600)\n")
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
                           env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))) as parent:
