@@ -38,7 +38,8 @@ svg text.bad { fill: var(--bad); font-weight: 700; }
 svg text.on-vllm, svg text.on-shared { fill: var(--on); } svg text.on-ollama, svg text.on-system { fill: var(--on-light); }
 svg text.on-nobody { fill: var(--fore); }
 .grid { stroke: var(--rule); } .axis { stroke: var(--fore); } .frame { fill: none; stroke: var(--fore); }
-.range { stroke: var(--fore); stroke-width: 1.5; } .limit { stroke: var(--bad); stroke-width: 2; stroke-dasharray: 3 2; } .limit.other { stroke-dasharray: 9 3; }
+.range { stroke: var(--fore); stroke-width: 1.5; } .limit { stroke: var(--bad); stroke-width: 2; stroke-dasharray: 3 2; }
+.limit.other { stroke-dasharray: 9 3; }
 .segment { stroke: var(--fore); stroke-width: .75; } .strip.well { fill: var(--good); } .strip.ill { fill: var(--bad); }
 .curve { fill: none; stroke-width: 2; }
 .line0 { stroke: var(--fore); } .line1 { stroke: var(--vllm); stroke-dasharray: 7 3; } .line2 { stroke: var(--ollama); stroke-dasharray: 3 3; }

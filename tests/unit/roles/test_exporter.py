@@ -27,7 +27,8 @@ TEXT = {f"exporter_{name}": value for name, value in {
     "port": "9835", "interval": "15", "deadline": "5", "probe_interval": "60", "probe_timeout": "60", "probe_loads_model": "false", "usage_max_mib": "10",
     "usage_files": "10", "memory_max_mib": "128", "cpu_quota_percent": "50"}.items()}
 CASES = {
-    "usual": {}, "text": TEXT, "text of vllm's port": {"exporter_port": "8000"}, "gpu": {"plan_decided": dict(plan(gpu()), system={"cpuset": "7,15"})}, "port 0": {"exporter_port": 0},
+    "usual": {}, "text": TEXT, "text of vllm's port": {"exporter_port": "8000"},
+    "gpu": {"plan_decided": dict(plan(gpu()), system={"cpuset": "7,15"})}, "port 0": {"exporter_port": 0},
     "vllm's port": {"exporter_port": 8000}, "ollama's port": {"ollama_port": 9835}, "name": {"exporter_bind_address": "localhost"},
     "interval": {"exporter_interval": 0, "exporter_probe_interval": 0}, "probe": {"exporter_probe_interval": 20}, "no probe": {"exporter_probe_interval": 0},
     "deadline": {"exporter_deadline": 0}, "timeout": {"exporter_probe_timeout": 0}, "files": {"exporter_usage_files": 0},
@@ -45,7 +46,8 @@ def fixture_rendered(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name, words", [
-    ("usual", None), ("text", None), ("text of vllm's port", ["exporter_port is 8000", "vllm_port"]), ("gpu", None), ("no probe", None), ("no log", None), ("services", None), ("port 0", ["exporter_port is 0", "1 to 65535"]),
+    ("usual", None), ("text", None), ("text of vllm's port", ["exporter_port is 8000", "vllm_port"]),
+    ("gpu", None), ("no probe", None), ("no log", None), ("services", None), ("port 0", ["exporter_port is 0", "1 to 65535"]),
     ("vllm's port", ["exporter_port is 8000", "vllm_port"]), ("ollama's port", ["exporter_port is 9835", "ollama_port"]),
     ("name", ["exporter_bind_address", "127.0.0.1"]), ("interval", ["exporter_interval is 0"]), ("probe", ["exporter_probe_interval is 20", "30 or more"]),
     ("deadline", ["exporter_deadline is 0"]), ("timeout", ["exporter_probe_timeout is 0"]), ("files", ["exporter_usage_files 0"]),
@@ -109,7 +111,8 @@ class Stopped:
 
 
 def test_numbers_may_be_text(rendered):
-    assert rendered["text"]["__exporter_settings"] == rendered["usual"]["__exporter_settings"]
+    text, usual = (rendered[name]["__exporter_settings"] for name in ("text", "usual"))
+    assert text == {**usual, "gateway_host": text["gateway_host"]}
 
 
 def test_where_the_services_are(rendered):

@@ -2,7 +2,7 @@
 # Copyright (c) 2026, the erni_ki.inference team
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The report's pages and the role that writes them: self-contained, escaped whatever a host says, compared with the last ones, and nothing on the host changes."""
+"""The report's pages and the role that writes them: self-contained, escaped whatever a host says, compared with the last ones, and no host changes."""
 from __future__ import annotations
 
 import json
@@ -55,7 +55,8 @@ def test_what_hosts_say_is_text(pages, name):
         "lang", "charset", "name", "content", "class", "viewbox", "role", "aria-label", "xmlns", "x", "y", "x1", "x2", "y1", "y2", "width", "height", "points",
         "text-anchor", "tabindex", "scope", "href", "data-name", "colspan"}
     assert set(page.tags) <= {
-        "html", "head", "meta", "title", "style", "body", "header", "main", "section", "article", "h1", "h2", "h3", "p", "br", "strong", "ul", "li", "div", "span",
+        "html", "head", "meta", "title", "style", "body", "header", "main", "section", "article", "h1", "h2", "h3", "p", "br", "strong", "ul", "li", "div",
+        "span",
         "table", "thead", "tr", "th", "td", "svg", "rect", "text", "line", "polyline", "a"}
     if name in ("hostile", "unreachable", "fleet"):
         assert any(sample.MARKUP in word for word in page.words) and "6 * 7" in pages[name] and ">42<" not in pages[name]
@@ -65,7 +66,8 @@ def test_what_hosts_say_is_text(pages, name):
 
 def test_every_hostile_name_is_told(pages):
     words = "\n".join(Page(pages["hostile"]).words)
-    for name in ("Report on node1", "llama3.2:3b", "Ollama's model llama3.2:3b", "Docker Engine was 26.1.5 (distribution), is 26.1.5 (distribution", "The cause of swap_in_use.", "Quadro P2200",
+    for name in ("Report on node1", "llama3.2:3b", "Ollama's model llama3.2:3b", "Docker Engine was 26.1.5 (distribution), is 26.1.5 (distribution",
+                 "The cause of swap_in_use.", "Quadro P2200",
                  "Expected: expected of memory_limit", "✓ slice"):
         assert name + sample.MARKUP in words, name
 

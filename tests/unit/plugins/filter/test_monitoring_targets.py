@@ -36,7 +36,8 @@ def test_the_filter_takes_and_gives_what_its_documentation_says():
 def test_a_host_of_its_own_is_asked_on_loopback():
     found = targets({"node1": {}}, "node1")
     assert [(entry["job"], entry["address"], entry["reachable"]) for entry in found] == [
-        ("erni_ki_exporter", "127.0.0.1:9835", True), ("erni_ki_gateway", "127.0.0.1:9836", True), ("node", "127.0.0.1:9100", True), ("vllm", "127.0.0.1:8000", True)]
+        ("erni_ki_exporter", "127.0.0.1:9835", True), ("erni_ki_gateway", "127.0.0.1:9836", True),
+        ("node", "127.0.0.1:9100", True), ("vllm", "127.0.0.1:8000", True)]
 
 
 def test_what_a_host_does_not_have_is_not_asked():

@@ -50,7 +50,8 @@ def test_the_live_figures():
     rows = {row["what"]: row for row in live["rows"]}
     assert rows["vLLM: memory"] == {"what": "vLLM: memory", "unit": "MiB", "last": 5000, "median": pytest.approx(4522, abs=2), "least": 4000, "most": 5000}
     assert rows["Ollama: others on its CPUs"]["median"] == 25 and rows["GPU: temperature"]["last"] == 61
-    assert live["health"] == [{"service": "vllm", "running": 100, "generating": pytest.approx(90, abs=1)}, {"service": "ollama", "running": 100, "generating": 100}]
+    assert live["health"] == [
+        {"service": "vllm", "running": 100, "generating": pytest.approx(90, abs=1)}, {"service": "ollama", "running": 100, "generating": 100}]
     assert live["words"] == ["vLLM was restarted once.", "The containers were not as the plan says in 11.0 % of the time."]
     assert live["models"] == [{"name": "llama3.2:3b", "size_mib": 2300, "vram_mib": 2300, "loaded": True, "hours": pytest.approx(23, abs=0.2)}]
 
@@ -58,7 +59,8 @@ def test_the_live_figures():
 def test_more_models_than_a_page_takes_are_counted():
     many = {"model_size": {f"model{number}": lambda at: 1 for number in range(23)}, "instances": sample.VALUES["instances"]}
     live = _report.report(sample.raw(prometheus=sample.answer(values=many)))["live"]
-    assert len(live["models"]) == 20 and live["models_more"] == 3 and live["models"][0]["vram_mib"] == 0 and live["rows"] == live["health"] == live["words"] == []
+    assert len(live["models"]) == 20 and live["models_more"] == 3 and live["models"][0]["vram_mib"] == 0
+    assert live["rows"] == live["health"] == live["words"] == []
 
 
 def test_without_prometheus_everything_else_is_there():
@@ -83,7 +85,9 @@ def test_a_plan_made_by_hand():
 
 
 def test_answers_of_another_form_are_no_versions():
-    other = [{"__report_api": {"name": "ollama_tags"}, "json": {"models": "many"}}, {"__report_api": {"name": "vllm_version"}, "json": [1]}, {"__report_api": {"name": "ollama_version"}}]
+    other = [
+        {"__report_api": {"name": "ollama_tags"}, "json": {"models": "many"}}, {"__report_api": {"name": "vllm_version"}, "json": [1]},
+        {"__report_api": {"name": "ollama_version"}}]
     made = _report.report({**sample.raw(), "apis": other})
     assert "vLLM" not in made["versions"] and "Ollama" not in made["versions"] and not any("model" in name for name in made["settings"])
 

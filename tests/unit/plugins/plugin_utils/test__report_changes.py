@@ -60,7 +60,8 @@ def test_findings_and_proof():
         ("findings", "system: swap_in_use was info, is warning"), ("findings", "vLLM: oom_kill is new (critical)"),
         ("proof", "vLLM: memory_limit holds no longer"), ("proof", "system: new_and_bad is checked now, and does not hold")]
     assert told(BEFORE, after) == [
-        ("findings", "system: swap_in_use was warning, is info"), ("findings", "vLLM: oom_kill is gone (critical)"), ("proof", "vLLM: memory_limit holds again")]
+        ("findings", "system: swap_in_use was warning, is info"), ("findings", "vLLM: oom_kill is gone (critical)"),
+        ("proof", "vLLM: memory_limit holds again")]
 
 
 @pytest.mark.parametrize("value, words", [
