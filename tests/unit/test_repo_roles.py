@@ -108,10 +108,10 @@ def test_names_begin_with_the_role(role):
 
 @pytest.mark.parametrize("role", ROLES)
 def test_state_is_present_or_absent(role):
-    """Whatever a role makes, it also takes away; roles that make nothing have no state. One that is off by default says so first."""
+    """Whatever a role makes, it also takes away; roles that make nothing have no state. The default comes first."""
     option = (specs(role)["main"].get("options") or {}).get(f"{role}_state")
     if option is not None:
-        assert option["choices"] in (["present", "absent"], ["unmanaged", "present", "absent"])
+        assert option["choices"] in (["present", "absent"], ["unmanaged", "present", "absent"], ["auto", "present", "absent", "unmanaged"])
         assert option.get("required") or option["default"] == option["choices"][0]
         tasks = REPO / "roles" / role / "tasks"
         assert any(f"{role}_state" in path.read_text(encoding="utf-8") for path in tasks.glob("*.yml"))
