@@ -107,5 +107,5 @@ def fixture_listed():
     return {
         **{source: set(names) for source, names in yaml.safe_load(path.read_text(encoding="utf-8")).items()},
         "exporter": set(METRICS),
-        "gateway": {f"erni_ki_gateway_{name}{end}" for name, kind in re.findall(r'\{"(\w+)", "(\w+)",', gateway) for end in counted[kind]},
+        "gateway": {f"erni_ki_gateway_{name}{end}" for name, kind in re.findall(r'\{"(\w+)", "(counter|gauge|histogram)",', gateway) for end in counted[kind]},
     }
