@@ -34,7 +34,7 @@ options:
     default: present
   gpu:
     description:
-      - Also puts nvidia-ml-py there, one file of plain Python: the controller's own, or that of the host where the controller has none.
+      - Also puts nvidia-ml-py there, one file of plain Python; the controller's own, or that of the host where the controller has none.
     type: bool
     default: false
 seealso:
