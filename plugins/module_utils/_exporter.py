@@ -30,9 +30,9 @@ GATEWAY = {"requests": "erni_ki_gateway_requests_total", "tokens_out": "erni_ki_
 class Exporter:
     """All sources, and what is made of them. C(settings) are those of /etc/erni-ki/exporter.json."""
 
-    def __init__(self, settings, host=None, say=print):
+    def __init__(self, settings, host=None, say=None):
         self.settings = settings
-        self.say = say
+        self.say = say or _say
         interval, deadline = settings["interval"], settings["deadline"]
         self.host = host or Host(settings["plan"], _apis(settings, deadline), deadline)
         # A token may take longer than a look.
@@ -263,4 +263,5 @@ def main(arguments):
 
 
 def _say(text):
-    print(text, flush=True)
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

@@ -276,8 +276,8 @@ def test_paths_that_no_engine_sees(both):
 
 def test_headers_of_a_client_and_of_an_engine_stay_on_their_side(both):
     gateway = both.start()
-    unused, headers, unused = gateway.ask("POST", CHAT, chat("tiny"), {
-        "Cookie": "a=b", "X-Forwarded-For": "1.2.3.4", "Origin": "https://example.net", "Authorization": "Bearer mine", "Host": "example.net"})
+    headers = gateway.ask("POST", CHAT, chat("tiny"), {
+        "Cookie": "a=b", "X-Forwarded-For": "1.2.3.4", "Origin": "https://example.net", "Authorization": "Bearer mine", "Host": "example.net"})[1]
     [seen] = both.engines["vllm"].seen()
     assert set(seen["headers"]) == {"host", "content-type", "content-length", "authorization", "x-request-id"}
     assert seen["headers"]["host"] == "localhost" and seen["headers"]["authorization"] == "Bearer engine"
