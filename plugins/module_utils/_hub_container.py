@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import ipaddress
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ import urllib.parse
 from typing import NamedTuple
 
 from ansible_collections.erni_ki.inference.plugins.module_utils import _docker, _hub_script
+from ansible_collections.erni_ki.inference.plugins.module_utils._address import is_loopback
 from ansible_collections.erni_ki.inference.plugins.module_utils._hub_model import MIB, HubError
 
 # One at a time on a host. `docker logs -f` of it shows how far a download is.
@@ -72,13 +72,6 @@ def checked_endpoint(endpoint):
     if parts.username or parts.password:
         raise HubError("The endpoint holds a user or a password, which everybody on the host could read. Give the token's file (vllm_hub_token_file) instead.")
     return host
-
-
-def is_loopback(host):
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def check_token(token):

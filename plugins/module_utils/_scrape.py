@@ -5,7 +5,7 @@
 """What Prometheus scrapes on which host, and under which address."""
 from __future__ import annotations
 
-EVERYWHERE = ("0.0.0.0", "::", "[::]")
+from ansible_collections.erni_ki.inference.plugins.module_utils._address import bracketed, is_everywhere, is_loopback
 
 
 def targets(hosts, server, defaults):
@@ -32,8 +32,8 @@ def targets(hosts, server, defaults):
         if ("gateway" in variables["group_names"] if "gateway" in (variables.get("groups") or {}) else inference) and _has("gateway", value):
             listening["erni_ki_gateway"] = (exporters, value("gateway_admin_port"))
         for job, (address, port) in listening.items():
-            found.append({"job": job, "instance": name, "address": f"{_bracketed(_seen(address, reached, name == server))}:{port}",
-                          "reachable": name == server or not _is_loopback(address)})
+            found.append({"job": job, "instance": name, "address": f"{bracketed(_seen(address, reached, name == server))}:{port}",
+                          "reachable": name == server or not is_loopback(address)})
     return sorted(found, key=lambda target: (target["job"], target["instance"]))
 
 
@@ -45,14 +45,6 @@ def _has(role, value):
 
 def _seen(address, reached, same):
     """Return the address under which a program that listens on C(address) is reached."""
-    if address in EVERYWHERE:
+    if is_everywhere(address):
         return "127.0.0.1" if same else reached
     return address
-
-
-def _is_loopback(address):
-    return address == "localhost" or address == "::1" or address.startswith("127.")
-
-
-def _bracketed(address):
-    return f"[{address}]" if ":" in address and not address.startswith("[") else address

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import base64
-import ipaddress
 import json
 import re
+
+from ansible_collections.erni_ki.inference.plugins.module_utils._address import bracketed, is_everywhere, is_loopback
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -106,25 +107,17 @@ def _engines(host, here, alone, max_queue, problems):
 
 def _address(host, service, bound, here, problems):
     """Return where the gateway reaches the engine."""
-    everywhere = bound in ("0.0.0.0", "::", "[::]")
+    everywhere = is_everywhere(bound)
     if host["name"] == here:
-        return "127.0.0.1" if everywhere else _bracketed(bound)
+        return "127.0.0.1" if everywhere else bracketed(bound)
     if everywhere:
-        return _bracketed(host["address"])
-    try:
-        loopback = ipaddress.ip_address(bound.strip("[]")).is_loopback
-    except ValueError:
-        loopback = bound == "localhost"
-    if loopback:
+        return bracketed(host["address"])
+    if is_loopback(bound):
         problems.append(
             f"{service} of {host['name']} listens on {bound}, where the gateway on {here} cannot reach it. Set {service}_bind_address of {host['name']} to an "
             f"address of its private network, such as {host['address']}.")
         return None
-    return _bracketed(bound)
-
-
-def _bracketed(address):
-    return f"[{address}]" if ":" in address and not address.startswith("[") else address
+    return bracketed(bound)
 
 
 def _device(part):

@@ -35,8 +35,8 @@ except OSError as error:
 
 
 @pytest.fixture(scope="session")
-def settings():
-    return ("-e", f"@{SCENARIO / 'vars' / 'main.yml'}")
+def settings(settings):
+    return (*settings, "-e", f"@{SCENARIO / 'vars' / 'main.yml'}")
 
 
 @pytest.fixture(name="card")

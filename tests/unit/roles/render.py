@@ -59,3 +59,13 @@ def play(folder, *words, collections=REPO / ".cache" / "collections", code=0):
         cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
+
+
+def play_locally(folder, task, *words, code=0, groups=()):
+    """Run one task on this machine, with its facts, as a host of some groups; see play."""
+    (folder / "inventory.yml").write_text(yaml.safe_dump({"all": {"hosts": {"localhost": {
+        "ansible_connection": "local", "ansible_python_interpreter": sys.executable}},
+        "children": {name: {"hosts": {"localhost": {}}} for name in groups}}}), encoding="utf-8")
+    (folder / "playbook.yml").write_text(yaml.safe_dump([{
+        "hosts": "localhost", "gather_facts": True, "gather_subset": ["!all", "min"], "tasks": [{"name": "Play", **task}]}]), encoding="utf-8")
+    return play(folder, *words, code=code)

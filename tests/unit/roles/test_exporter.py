@@ -10,7 +10,6 @@ import json
 import shutil
 import socket
 import subprocess
-import sys
 
 import jinja2
 import pytest
@@ -18,7 +17,7 @@ import yaml
 
 from ansible_collections.erni_ki.inference.plugins.module_utils import _exporter
 from ansible_collections.erni_ki.inference.tests.unit.roles.plans import gpu, plan
-from ansible_collections.erni_ki.inference.tests.unit.roles.render import REPO, play, render
+from ansible_collections.erni_ki.inference.tests.unit.roles.render import REPO, play_locally, render
 
 ROLE = REPO / "roles" / "exporter"
 PLAN = dict(plan(), system={"cpuset": "7,15"})
@@ -141,14 +140,6 @@ def test_the_unit(tmp_path, with_gpu):
         done = subprocess.run(
             ["systemd-analyze", "verify", "--man=no", str(tmp_path / "erni-ki-exporter.service")], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
-
-
-def play_locally(folder, task, *words, code=0):
-    (folder / "inventory.yml").write_text(yaml.safe_dump({"all": {"hosts": {"localhost": {
-        "ansible_connection": "local", "ansible_python_interpreter": sys.executable}}}}), encoding="utf-8")
-    (folder / "playbook.yml").write_text(yaml.safe_dump([{
-        "hosts": "localhost", "gather_facts": True, "gather_subset": ["!all", "min"], "tasks": [{"name": "Play", **task}]}]), encoding="utf-8")
-    return play(folder, *words, code=code)
 
 
 def test_check_mode_on_a_new_host(tmp_path):

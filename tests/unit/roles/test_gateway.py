@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import base64
+import json
 
 import pytest
 import yaml
 
-from ansible_collections.erni_ki.inference.tests.unit.roles.render import REPO, render
+from ansible_collections.erni_ki.inference.tests.unit.roles.render import REPO, play_locally, render
 
 KEY = [{"name": "a", "sha256": "0" * 64}]
 FILES = {"gateway_tls": "files", "gateway_certificate_file": "/c.crt", "gateway_certificate_key_file": "/c.key"}
@@ -66,6 +67,17 @@ def test_distributions(tmp_path, name):
     [made] = render(tmp_path, "gateway", ["__gateway_host_problems"], [{}], facts)
     found = [text for text in made["__gateway_host_problems"] if text]
     assert (not found) if known else (len(found) == 1 and f"this host is {distribution}-{major}" in found[0] and "gateway_state: absent" in found[0])
+
+
+@pytest.mark.parametrize("state, groups, code", [("auto", ["inference"], 0), ("present", ["inference"], 2), ("auto", ["inference", "gateway"], 2)])
+def test_a_host_that_cannot_have_it(tmp_path, state, groups, code):
+    """It is left without, or refused where somebody insists; nothing is made either way."""
+    plan = {"system": {"cpuset": "7,15"}, "ollama": None, "vllm": {"engine": {"max_num_seqs": 4}}}
+    task = {"ansible.builtin.include_role": {"name": "erni_ki.inference.gateway"}, "vars": {"plan_decided": plan}}
+    words = {"__gateway_known": [], "__gateway_folder": str(tmp_path / "etc"), "gateway_state": state}
+    said = play_locally(tmp_path, task, "-e", json.dumps(words), code=code, groups=groups)
+    assert ("This host gets no gateway" in said) == (code == 0) and ("Set gateway_state: absent" in said) == (code == 2)
+    assert not (tmp_path / "etc").exists()
 
 
 @pytest.mark.parametrize("now, moved", [

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -16,33 +15,11 @@ from ansible_collections.erni_ki.inference.plugins.filter import benchmark_pictu
 from ansible_collections.erni_ki.inference.plugins.plugin_utils import _benchmark_pictures as pictures
 from ansible_collections.erni_ki.inference.plugins.plugin_utils import _pictures as basic
 from ansible_collections.erni_ki.inference.tests.unit.plugins.benchmark_sample import result
-
-SVG = "{http://www.w3.org/2000/svg}"
+from ansible_collections.erni_ki.inference.tests.unit.plugins.drawn import SVG, parse, words
 
 
 def every(found):
     return [found["cpus"], found["losses"], found["memory"], *found["latency"].values()]
-
-
-def parse(picture):
-    """Return the picture's root, all of whose shapes lie within its frame."""
-    root = ElementTree.fromstring(picture)
-    _left, _top, width, height = (float(word) for word in root.get("viewBox").split())
-    assert width == basic.WIDTH and height > 0 and root.find(f"{SVG}title").text
-    for element in root.iter():
-        xs = [float(element.get(name)) for name in ("x", "x1", "x2") if element.get(name)]
-        ys = [float(element.get(name)) for name in ("y", "y1", "y2") if element.get(name)]
-        for point in (element.get("points") or "").split():
-            xs.append(float(point.split(",")[0]))
-            ys.append(float(point.split(",")[1]))
-        assert all(-2 <= x <= width + 2 for x in xs) and all(-2 <= y <= height + 2 for y in ys), ElementTree.tostring(element)
-        if element.tag == f"{SVG}rect":
-            assert float(element.get("x")) + float(element.get("width")) <= width + 2
-    return root
-
-
-def words(root):
-    return [element.text for element in root.iter(f"{SVG}text")]
 
 
 @pytest.mark.parametrize("more", [{}, {"cores": 64, "packages": 2}, {"left_out": (0, 3)}, {"repeats": 1}, {"services": ("ollama",)}])

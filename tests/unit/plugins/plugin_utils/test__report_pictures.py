@@ -6,41 +6,18 @@
 from __future__ import annotations
 
 import re
-from xml.etree import ElementTree
 
 import pytest
 
-from ansible_collections.erni_ki.inference.plugins.plugin_utils import _pictures, _report, _report_pictures
+from ansible_collections.erni_ki.inference.plugins.plugin_utils import _report, _report_pictures
 from ansible_collections.erni_ki.inference.plugins.plugin_utils._page_style import STYLE
 from ansible_collections.erni_ki.inference.tests.unit.plugins import report_sample as sample
-
-SVG = "{http://www.w3.org/2000/svg}"
+from ansible_collections.erni_ki.inference.tests.unit.plugins.drawn import SVG, parse, words
 
 
 def drawn(**how):
     found = _report_pictures.pictures(_report.report(sample.raw(**how)))
     return {**{name: found[name] for name in ("cpus", "host_memory", "vllm_memory", "vram")}, **{one["title"]: one["svg"] for one in found["live"]}}
-
-
-def parse(picture):
-    """Return the picture's root, all of whose shapes lie within its frame."""
-    root = ElementTree.fromstring(picture)
-    _left, _top, width, height = (float(word) for word in root.get("viewBox").split())
-    assert width == _pictures.WIDTH and height > 0 and root.find(f"{SVG}title").text == root.get("aria-label")
-    for element in root.iter():
-        xs = [float(element.get(name)) for name in ("x", "x1", "x2") if element.get(name)]
-        ys = [float(element.get(name)) for name in ("y", "y1", "y2") if element.get(name)]
-        for point in (element.get("points") or "").split():
-            xs.append(float(point.split(",")[0]))
-            ys.append(float(point.split(",")[1]))
-        assert all(-2 <= x <= width + 2 for x in xs) and all(-2 <= y <= height + 2 for y in ys), ElementTree.tostring(element)
-        if element.tag == f"{SVG}rect":
-            assert float(element.get("x")) + float(element.get("width")) <= width + 2
-    return root
-
-
-def words(root):
-    return [element.text for element in root.iter(f"{SVG}text")]
 
 
 @pytest.mark.parametrize("how", [{}, {"card": False}, {"cores": 64}, {"prometheus": sample.REFUSED}, {"services": ["ollama"], "vllm_cores": ""},
