@@ -12,7 +12,7 @@ export SCENARIOS ?= default
 PY := .cache/venv/bin/python
 .DEFAULT_GOAL := help
 .PHONY: help site plan verify diagnose benchmark usage report login destroy test test-fast test-all lint docs docs-check sanity unit gateway package monitoring pages molecule compat bench bench-gateway calibrate interference build lock clean venv venv-test
-# One at a time: the steps share two cores, one virtual machine and one cache.
+# One at a time: the steps share two cores and one cache. tools/run_tests.py knows what may run beside what.
 .NOTPARALLEL:
 
 help: ## This list

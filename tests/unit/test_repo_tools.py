@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import threading
 from xml.etree import ElementTree
 
 import pytest
@@ -222,7 +223,7 @@ class TestRunTests:
 
     def outcome(self, run_tests, monkeypatch, capsys, **steps):
         """Run steps, each given as (exit code, its cases); return the exit code and the last line."""
-        def run(step):
+        def run(step, width):
             code, cases = steps[step]
             if cases is not None:
                 junit(run_tests.RESULTS / f"{step}-x.xml", **cases)
@@ -251,6 +252,34 @@ class TestRunTests:
         self.outcome(run_tests, monkeypatch, capsys, a=(2, {"x": None, "y": "failure"}), b=(1, None))
         end = self.text[self.text.index("all steps"):]
         assert "  a: ::y:" in end and "::x" not in end and "  b: broke down outside its tests, exit code 1" in end
+
+    def test_the_machine_runs_beside_the_others(self, run_tests, monkeypatch, capsys):
+        begun, order = threading.Event(), []
+
+        def run(step, width):
+            assert width == len("molecule")
+            if step == "molecule":
+                begun.set()
+            assert begun.wait(60)
+            order.append(step)
+            junit(run_tests.RESULTS / f"{step}.xml", **{step: None})
+            return 0
+
+        monkeypatch.setattr(run_tests, "run", run)
+        monkeypatch.setattr(run_tests.sys, "argv", ["run_tests.py", "a", "b", "molecule"])
+        with pytest.raises(SystemExit) as end:
+            run_tests.main()
+        assert end.value.code == 0 and [step for step in order if step != "molecule"] == ["a", "b"]
+        sums = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+        assert sums == ["a", "b", "molecule"]
+
+    def test_every_line_tells_its_step(self, run_tests, monkeypatch, capsys, tmp_path):
+        (tmp_path / "Makefile").write_text("step:\n\t@echo one; echo two\n", encoding="utf-8")
+        run_tests.LOGS.mkdir()
+        monkeypatch.setattr(run_tests, "REPO", tmp_path)
+        assert run_tests.run("step", 8) == 0 and capsys.readouterr().out == "step     | one\nstep     | two\n"
+        assert run_tests.run("step", 0) == 0 and capsys.readouterr().out == "one\ntwo\n"
+        assert (run_tests.LOGS / "step.log").read_text(encoding="utf-8") == "one\ntwo\n"
 
     def test_results_of_an_earlier_run_do_not_count(self, run_tests, monkeypatch, capsys):
         junit(run_tests.RESULTS / "a.xml", old=None)
