@@ -5,7 +5,6 @@
 """The dashboards ask for metrics that exist, in queries that a real Prometheus understands."""
 from __future__ import annotations
 
-import json
 import pathlib
 import re
 import urllib.parse
@@ -13,24 +12,7 @@ import urllib.parse
 import programs
 import pytest
 from conftest import ROLE
-from test_rules import names_in
-
-BOARDS = sorted(path.name for path in (ROLE / "files").glob("*.json"))
-
-
-def board(name):
-    return json.loads((ROLE / "files" / name).read_text(encoding="utf-8"))
-
-
-def queries(name):
-    """Return (panel, query) of every query of a dashboard, as Grafana would send it for one host."""
-    values = {"$__rate_interval": "1m", "$instance": "node1"}
-    for panel in board(name)["panels"]:
-        for target in panel.get("targets", []):
-            text = target["expr"]
-            for variable, value in values.items():
-                text = text.replace(variable, value)
-            yield panel["title"], text
+from queries import BOARDS, board, names_in, queries
 
 
 @pytest.fixture(name="url", scope="module")

@@ -12,29 +12,18 @@ import programs
 import pytest
 import yaml
 from common import REPO
+from queries import names_in
 
 CASES = yaml.safe_load(pathlib.Path(__file__).with_name("cases.yml").read_text(encoding="utf-8"))
 INTERVAL_S = 15
 RUNBOOKS = "https://github.com/erni-ki/inference/blob/main/docs/runbooks.md"
 # Those on which it is shown that the cases notice.
 SHOWN = ("ErniKiServiceDown", "ErniKiOffPlanCpu", "ErniKiQueueGrowing")
-# What is no metric's name in an expression.
-WORDS = {"and", "or", "unless", "on", "by", "ignoring", "sum", "max", "min", "avg", "count", "group_left", "group_right", "offset", "bool", "without", "time"}
 
 
 def seconds(text):
     """Return the seconds of such as 12m45s."""
     return sum(int(number) * {"h": 3600, "m": 60, "s": 1}[unit] for number, unit in re.findall(r"(\d+)([hms])", text))
-
-
-def names_in(expression):
-    """Return the names of the metrics in an expression."""
-    bare = re.sub(r'"[^"]*"', '""', expression)
-    bare = re.sub(r"\b(?:by|on|without|ignoring|group_left|group_right)\s*\([^)]*\)", " ", bare)
-    bare = re.sub(r"\{[^}]*\}", "{}", bare)
-    bare = re.sub(r"\[[^\]]*\]", "", bare)
-    words = re.findall(r"[a-zA-Z_:][a-zA-Z0-9_:]*(?!\w)(?!\s*\()", bare)
-    return {word for word in words if word not in WORDS and not re.fullmatch(r"\d.*", word)}
 
 
 def promtool_tests(rules_file, cases):

@@ -14,6 +14,8 @@ import pytest
 
 SCENARIO = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(SCENARIO.parent))
+# Behind everything else: only what the dashboards ask, and what the exporter tells, is taken from there.
+sys.path += [str(SCENARIO.parents[1] / "tests" / "monitoring"), str(SCENARIO.parents[1] / ".cache" / "collections")]
 
 pytest_plugins = ["machine"]
 
