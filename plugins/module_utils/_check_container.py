@@ -79,9 +79,9 @@ def listens_only_on(subject, url, bind=None):
         host, port, _path = _http.split_url(url)
         bind = bind or host
         check.expected = f"published on {bind} only, and there as port {port}"
-        wanted = _addresses(bind)
+        wanted = addresses(bind)
         if subject.get("HostConfig", "NetworkMode") == "host":
-            places = _listening(subject.root, subject.pid, port)
+            places = sorted({place for place in listening(subject.root, subject.pid).values() if place[1] == str(port)})
             check.evidence = f"/proc/{subject.pid}/net/tcp, tcp6 (host network)"
         else:
             # Without a process nothing is published, and that is no fault of the ports.
@@ -94,7 +94,8 @@ def listens_only_on(subject, url, bind=None):
     return check.result()
 
 
-def _addresses(host):
+def addresses(host):
+    """Return the numeric addresses that stand for a host on which somebody listens."""
     if host in ("0.0.0.0", "::"):
         return {"0.0.0.0", "::"}
     try:
@@ -103,9 +104,9 @@ def _addresses(host):
         raise NotProven(f"the name {host} cannot be resolved") from error
 
 
-def _listening(root, pid, port):
-    """Return the (address, port) pairs that are listened on at this port in the network of a process."""
-    places = set()
+def listening(root, pid):
+    """Return {inode of the socket: (address, port)} of all that is listened on in the network of a process."""
+    places = {}
     for name, family, words in (("tcp", socket.AF_INET, 1), ("tcp6", socket.AF_INET6, 4)):
         try:
             text = _procs.read_text(root, f"/proc/{pid}/net/{name}")
@@ -116,15 +117,13 @@ def _listening(root, pid, port):
             continue
         for line in text.splitlines()[1:]:
             fields = line.split()
-            if len(fields) < 4 or fields[3] != "0A":
+            if len(fields) < 10 or fields[3] != "0A":
                 continue
             address, number = fields[1].split(":")
-            if int(number, 16) != port:
-                continue
             # The kernel prints each 32-bit word as a number of the machine's own byte order.
             raw = b"".join(int(address[at:at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, 8 * words, 8))
-            places.add((socket.inet_ntop(family, raw), str(port)))
-    return sorted(places)
+            places[fields[9]] = (socket.inet_ntop(family, raw), str(int(number, 16)))
+    return places
 
 
 # ---- the container, as the kernel holds it

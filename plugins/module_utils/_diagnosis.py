@@ -16,7 +16,7 @@ import re
 import time
 
 from ansible_collections.erni_ki.inference.plugins.module_utils import _cgroup, _check_api, _check_gpu, _docker, _engine_logs, _gpu_info, _http, _procs, _proof
-from ansible_collections.erni_ki.inference.plugins.module_utils import _vitals
+from ansible_collections.erni_ki.inference.plugins.module_utils import _diagnosis_beside, _vitals
 from ansible_collections.erni_ki.inference.plugins.module_utils._check import NAMED, NotProven, Subject
 from ansible_collections.erni_ki.inference.plugins.module_utils._cpulist import parse_cpulist
 from ansible_collections.erni_ki.inference.plugins.module_utils._finding import finding, label, ordered
@@ -65,6 +65,11 @@ CHECKS = {
     "gpu_libraries": ("ollama_on_cpu", "critical", _ON_CPU),
     "gpu_processes": ("ollama_on_cpu", "critical", _ON_CPU),
     "runner_threads": ("threads_oversubscribed", "warning", "A model is computed with more threads than Ollama has cores, and they wait for each other."),
+    "unit_running": ("unit_stopped", "critical", "It does not run."),
+    "aliases_served": ("alias_without_engine", "critical", _diagnosis_beside.WITHOUT_ENGINE),
+    "host_only": ("gateway_open", "critical", "Whoever reaches the gateway gets what is for its host alone."),
+    "keys_asked": ("gateway_open", "critical", "The gateway answers whoever reaches it, although keys are set."),
+    "certificate_valid": ("certificate_expires", "critical", _diagnosis_beside.NO_CERTIFICATE),
     "fence_effective": ("fence_broken", "warning", _FENCE),
     "exclusive_cores": ("fence_broken", "warning", _FENCE),
 }
@@ -87,10 +92,11 @@ class Host:
     """What is asked about a host.
 
     C(engine) is a _docker.Engine, C(look) what finds its GPUs, C(clock) the controller's time and C(written) when the plan was written, None where
-    nobody knows.
+    nobody knows. C(beside) has what is wanted of each unit beside the engines.
     """
 
-    def __init__(self, engine, root="/", interval=2.0, clock=None, written=None, generate=False, probe=_cgroup.probe_devices, look=_gpu_info.detect):
+    def __init__(self, engine, root="/", interval=2.0, clock=None, written=None, generate=False, probe=_cgroup.probe_devices, look=_gpu_info.detect,
+                 beside=(), certificate_days=30):
         self.engine = engine
         self.root = root
         self.interval = interval
@@ -98,6 +104,8 @@ class Host:
         self.written = written
         self.generate = generate
         self.probe = probe
+        self.beside = beside
+        self.certificate_days = certificate_days
         # The proof asks, and so does who looks for a reason.
         self.look = functools.lru_cache(maxsize=1)(look)
         self.groups = _proof.mounted_groups(root)
@@ -132,7 +140,8 @@ def diagnose(plan, services, apis, host, problem=None):
         result.add(problem)
     subjects = [_subject(service, (plan or {}).get(service) or {"container": service}, host) for service in services]
     if plan:
-        checks = _proof.prove(plan, services, apis, host.engine.inspect, root=host.root, generate=host.generate, probe=host.probe, look=host.look)
+        checks = _proof.prove(plan, services, apis, host.engine.inspect, root=host.root, generate=host.generate, probe=host.probe, look=host.look,
+                              beside=host.beside)
         result.evaluated = len(checks)
         result.failed = [check for check in checks if not check["ok"]]
     for subject in subjects if not host.engine.problem else ():
@@ -141,6 +150,7 @@ def diagnose(plan, services, apis, host, problem=None):
             ollama_gpu(plan, subject, apis["ollama"], host, result)
     if host.engine.problem:
         result.add(engine_silent(host.engine.problem, services, result))
+    _diagnosis_beside.beside(host, result, {check["service"] for check in checks} if plan else ())
     vitals(plan, subjects, host, result)
     drift(subjects, host, result)
     result.findings = ordered(result.findings)

@@ -2,7 +2,7 @@
 # Copyright (c) 2026, the erni_ki.inference team
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plain HTTP to a service of this host, with one deadline for the whole exchange.
+"""HTTP to a service of this host, with one deadline for the whole exchange.
 
 The timeout of urllib and http.client counts anew with every byte that arrives, so that a server which drips bytes
 holds its client for ever. Here every single wait gets what is left until the deadline. No proxy is ever asked: the
@@ -14,6 +14,7 @@ import contextlib
 import http.client
 import json
 import socket
+import ssl
 import threading
 import time
 import urllib.parse
@@ -80,6 +81,25 @@ class _Socket(socket.socket):
         return super().sendall(*args, **kwargs)
 
 
+class _TlsSocket(ssl.SSLSocket):
+    """The same inside of TLS."""
+
+    deadline = None
+
+    def recv_into(self, *args, **kwargs):
+        self.settimeout(_left(self.deadline))
+        return super().recv_into(*args, **kwargs)
+
+
+def unverified_tls():
+    """Return how a service of this host is asked over TLS: who signed its certificate is not the question here."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.sslsocket_class = _TlsSocket
+    return context
+
+
 def _resolve(host, port, deadline):
     """Return the addresses of a host; the system's resolver has no timeout of its own, so a thread asks it."""
     box = []
@@ -104,9 +124,10 @@ def _resolve(host, port, deadline):
 class Connection(http.client.HTTPConnection):
     """A connection that ends at its deadline, however slowly the answer drips."""
 
-    def __init__(self, host, port, deadline):
+    def __init__(self, host, port, deadline, tls=None):
         super().__init__(host, port)
         self.deadline = deadline
+        self.tls = tls
 
     def connect(self):
         last = None
@@ -116,25 +137,34 @@ class Connection(http.client.HTTPConnection):
             try:
                 connection.settimeout(_left(self.deadline))
                 connection.connect(address)
+                self.sock = self._secured(connection)
             except OSError as error:
                 connection.close()
                 last = error
             else:
-                self.sock = connection
                 return
         raise last or OSError("the name has no address")
 
+    def _secured(self, connection):
+        if self.tls is None:
+            return connection
+        connection.settimeout(_left(self.deadline))
+        secured = self.tls.wrap_socket(connection)
+        secured.deadline = self.deadline
+        return secured
 
-def split_url(url):
-    """Return (host, port, path) of a base URL, or raise HttpError in words a person can use."""
+
+def split_url(url, tls=False):
+    """Return (host, port, path) of a base URL, of one with TLS where that is wanted; or raise HttpError in words a person can use."""
     try:
         parts = urllib.parse.urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise HttpError(f"'{url}' is not a URL: {error}") from error
-    if parts.scheme != "http" or not host:
-        raise HttpError(f"'{url}' is not a URL such as http://127.0.0.1:8000 (only plain http is spoken here)")
-    return host, port or 80, parts.path.rstrip("/")
+    if parts.scheme != ("https" if tls else "http") or not host:
+        raise HttpError(f"'{url}' is not a URL such as " + (
+            "https://127.0.0.1:8443" if tls else "http://127.0.0.1:8000 (only plain http is spoken here)"))
+    return host, port or (443 if tls else 80), parts.path.rstrip("/")
 
 
 @contextlib.contextmanager
@@ -154,10 +184,25 @@ def _in_words(host, port, path, timeout, got):
         raise HttpError(f"{host} port {port} does not answer in HTTP: {excerpt(error)}") from error
 
 
-def exchange(base, path, body=None, headers=None, timeout=30.0, max_body=MAX_BODY, method=None):
-    """GET, POST the body as JSON, or what C(method) says, and return the Answer; HttpError when there is none by the deadline."""
-    host, port, prefix = split_url(base)
-    connection = Connection(host, port, time.monotonic() + timeout)
+def certificate(base, timeout=30.0):
+    """Return the certificate that the server of a base URL shows, as DER."""
+    host, port, _prefix = split_url(base, tls=True)
+    connection = Connection(host, port, time.monotonic() + timeout, unverified_tls())
+    try:
+        with _in_words(host, port, "a TLS handshake", timeout, lambda: 0):
+            connection.connect()
+            return connection.sock.getpeercert(binary_form=True)
+    finally:
+        connection.close()
+
+
+def exchange(base, path, body=None, headers=None, timeout=30.0, max_body=MAX_BODY, method=None, tls=None):
+    """GET, POST the body as JSON, or what C(method) says, and return the Answer; HttpError when there is none by the deadline.
+
+    With C(tls), such as unverified_tls(), the base URL is one of https.
+    """
+    host, port, prefix = split_url(base, tls=tls is not None)
+    connection = Connection(host, port, time.monotonic() + timeout, tls)
     got = 0
     try:
         with _in_words(host, port, path, timeout, lambda: got):

@@ -141,6 +141,24 @@ def read_environ(root, pid):
     return variables
 
 
+def read_sockets(root, pid):
+    """Return the inodes of the sockets that a process has open; none of one that is gone."""
+    folder = f"/proc/{pid}/fd"
+    found = set()
+    try:
+        for name in os.listdir(join(root, folder)):
+            try:
+                target = os.readlink(join(root, f"{folder}/{name}"))
+            except FileNotFoundError:
+                continue
+            if target.startswith("socket:["):
+                found.add(target[len("socket:["):-1])
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise Unreadable(folder, (error.strerror or str(error)) + "; run with become: true") from error
+    return found
+
+
 def read_arguments(root, pid):
     """Return the command line of a process; empty for one that has none any more."""
     return read_text(root, f"/proc/{pid}/cmdline").split("\0")[:-1]

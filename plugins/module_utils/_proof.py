@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.erni_ki.inference.plugins.module_utils import _cgroup, _check_api, _check_container, _check_gpu, _check_host, _gpu_info, _procs
+from ansible_collections.erni_ki.inference.plugins.module_utils import _cgroup, _check_api, _check_beside, _check_container, _check_gpu, _check_host
+from ansible_collections.erni_ki.inference.plugins.module_utils import _gpu_info, _procs
 from ansible_collections.erni_ki.inference.plugins.module_utils._check import NotProven, Subject
 from ansible_collections.erni_ki.inference.plugins.module_utils._cpulist import parse_cpulist
 
@@ -184,12 +185,13 @@ def _own_path(subject):
         return None
 
 
-def prove(plan, services, apis, inspect, root="/", generate=True, probe=_cgroup.probe_devices, look=_gpu_info.detect):
+def prove(plan, services, apis, inspect, root="/", generate=True, probe=_cgroup.probe_devices, look=_gpu_info.detect, beside=()):
     """Return all checks.
 
     C(apis) maps a service to its Api; C(inspect) takes a container's name and returns (attributes or None, problem or
     None). The services are made to work first: what runs only while a token is made (Ollama's runner) is then there to
     be looked at. C(look) takes the root and returns what M(erni_ki.inference.gpu_info) does; it is called when the plan has a GPU.
+    C(beside) has what is wanted of each unit beside the engines; after a token was made, a gateway has time to notice that.
     """
     groups = mounted_groups(root)
     asked = {}
@@ -216,6 +218,7 @@ def prove(plan, services, apis, inspect, root="/", generate=True, probe=_cgroup.
                 checks += gpu_checks(subject, card, loaded, probe)
             elif card:
                 checks.append(_check_gpu.no_gpu_processes(subject, card))
+    checks += _check_beside.checks(beside, (plan.get("system") or {}).get("cpuset"), root, groups, _check_beside.SETTLES if generate else 0)
     around = system_checks(plan, subjects, root, groups)
     return checks + [check for check in around if check["service"] == "system" or check["service"] in services]
 

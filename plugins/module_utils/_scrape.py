@@ -5,6 +5,7 @@
 """What Prometheus scrapes on which host, and under which address."""
 from __future__ import annotations
 
+from ansible_collections.erni_ki.inference.plugins.module_utils import _beside
 from ansible_collections.erni_ki.inference.plugins.module_utils._address import bracketed, is_everywhere, is_loopback
 
 
@@ -20,27 +21,20 @@ def targets(hosts, server, defaults):
             continue
         reached = value("monitoring_address") or value("ansible_host") or name
         exporters = value("exporter_bind_address")
-        inference = "inference" in (variables.get("group_names") or ["inference"])
+        inference = _beside.is_inference(variables)
         listening = {}
-        if inference and _has("exporter", value):
+        if inference and _beside.has("exporter", value):
             listening["erni_ki_exporter"] = (exporters, value("exporter_port"))
         if inference and "vllm" in value("plan_services"):
             listening["vllm"] = (value("vllm_bind_address"), value("vllm_port"))
         if value("monitoring_node_exporter"):
             listening["node"] = (exporters, value("monitoring_node_exporter_port"))
-        # Each host of this collection has a gateway of its own, unless there is a group for them.
-        if ("gateway" in variables["group_names"] if "gateway" in (variables.get("groups") or {}) else inference) and _has("gateway", value):
+        if _beside.has_gateway(variables, value):
             listening["erni_ki_gateway"] = (exporters, value("gateway_admin_port"))
         for job, (address, port) in listening.items():
             found.append({"job": job, "instance": name, "address": f"{bracketed(_seen(address, reached, name == server))}:{port}",
                           "reachable": name == server or not is_loopback(address)})
     return sorted(found, key=lambda target: (target["job"], target["instance"]))
-
-
-def _has(role, value):
-    """Return whether a host has what the role makes: as the role decided in this run, or else as its variables ask for."""
-    decided = value(f"{role}_decided")
-    return value(f"{role}_state") in ("auto", "present") and (decided is None or bool(decided))
 
 
 def _seen(address, reached, same):

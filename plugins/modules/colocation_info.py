@@ -15,6 +15,8 @@ description:
     for them, and lets each service generate a token.
   - Where the plan gives Ollama a GPU, also proves that the container has it and no other, that driver and CDI specification go with it, that the loaded
     model is on it and not, without a word, on CPUs, and that no process of vLLM is on any GPU. Without a GPU in the plan, that neither service has one.
+  - What stands beside the engines, see O(beside), is judged as they are. Of the gateway it is also proven that each alias has an engine, that what is for
+    the host alone is not to be had at the address for clients, and that nobody gets an answer there without a key where keys are set.
   - Works with control groups of version 1 and 2, and with the C(systemd) and the C(cgroupfs) driver of the engine.
   - A service that is down, hangs or is not there is a failed check. So is every check whose evidence cannot be read; RV(checks) says why.
 author: The erni_ki.inference team (@erni-ki)
@@ -75,6 +77,43 @@ options:
   ollama_model:
     description: The model that is to generate a token in Ollama. The first that it lists by default.
     type: str
+  beside:
+    description:
+      - What stands beside the engines on this host, as units of systemd that run on the CPUs which the plan leaves to the system. The filter
+        P(erni_ki.inference.beside_engines#filter) makes it of a host's variables.
+      - Without it only the engines and the host around them are judged.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      service:
+        description: Which unit it is.
+        type: str
+        required: true
+        choices: [gateway, exporter, prometheus, alertmanager, node_exporter]
+      required:
+        description: Whether it is a fault that this collection has not put it on the host. Otherwise it is passed over where it is not.
+        type: bool
+        default: true
+      memory_mib:
+        description: The memory limit that it must have, in MiB. Without it, it must have one.
+        type: int
+      listens:
+        description: Where it must listen, and nowhere else, each as C(ADDRESS:PORT).
+        type: list
+        elements: str
+        required: true
+      url:
+        description: The base URL under which the host itself asks it. With C(https) nobody asks who signed the certificate.
+        type: str
+        required: true
+      admin_url:
+        description: The base URL of the gateway's own page of what it knows of each engine.
+        type: str
+      keys:
+        description: Whether the gateway must refuse whoever has no key.
+        type: bool
+        default: false
   generate:
     description:
       - Whether each service has to generate a token. It may have to load a model for it.
@@ -109,7 +148,7 @@ ok:
   returned: success
   type: bool
 checks:
-  description: All checks, for one service after the other, then for the host around them.
+  description: All checks, for one service after the other, then for what stands beside them, and for the host around them.
   returned: success
   type: list
   elements: dict
@@ -125,10 +164,13 @@ checks:
           the container has the driver's library loaded, in the right version. V(gpu_processes), the driver lists the container on this GPU and on no other.
           V(runner_threads), the process of the model was told no more threads than planned.
         - V(no_gpu_processes) is vLLM's then. The driver lists none of its processes on any GPU.
+        - Units beside the engines have V(unit_running), V(threads_in_cpuset), V(memory_limit), V(listens_only_on) and V(api_health). The gateway also has
+          V(aliases_served), each alias has an engine. V(host_only), metrics and the switch that drains engines are not at the address for clients.
+          V(keys_asked), nobody gets an answer there without a key. V(certificate_valid), its certificate is valid now.
       type: str
       sample: threads_in_cpuset
     service:
-      description: V(vllm), V(ollama), or V(system) for the host around them.
+      description: V(vllm), V(ollama), what stands beside them as O(beside) names it, or V(system) for the host around them.
       type: str
       sample: vllm
     ok:
@@ -188,12 +230,13 @@ urls:
 """
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.erni_ki.inference.plugins.module_utils import _check_api, _docker, _plan_input, _plan_table, _proof
+from ansible_collections.erni_ki.inference.plugins.module_utils import _check_api, _check_beside, _docker, _plan_input, _plan_table, _proof
 
 
-def apis(module, services):
+def asked_about(module, services):
+    """Return how each engine is asked, and what is wanted of what stands beside them."""
     try:
-        return _check_api.apis(module.params, services)
+        return _check_api.apis(module.params, services), _check_beside.wanted(module.params)
     except ValueError as error:
         module.fail_json(msg=f"{error}.")
 
@@ -242,6 +285,7 @@ def main():
             "ollama_url": {"type": "str", "default": "http://127.0.0.1:11434"},
             "ollama_bind_address": {"type": "str"},
             "ollama_model": {"type": "str"},
+            "beside": {"type": "list", "elements": "dict", "default": [], "options": _check_beside.options()},
             "generate": {"type": "bool", "default": True},
             "timeout": {"type": "float", "default": 120},
         },
@@ -254,9 +298,9 @@ def main():
         module.fail_json(msg=f"timeout is {timeout:g} s; it must be above 0, such as 120.")
     plan = _plan_input.read_plan(module, "there is nothing to judge this host against")
     services = _plan_input.wanted_services(module, plan, "to check")
-    asked = apis(module, services)
+    asked, beside = asked_about(module, services)
     seen = {}
-    checks = _proof.prove(plan, services, asked, inspector(timeout, seen), generate=module.params["generate"])
+    checks = _proof.prove(plan, services, asked, inspector(timeout, seen), generate=module.params["generate"], beside=beside)
     module.exit_json(
         changed=False,
         checks=checks,

@@ -60,6 +60,47 @@ options:
   ollama_model:
     description: The model that is to generate a token in Ollama. The first that it lists by default.
     type: str
+  beside:
+    description:
+      - What stands beside the engines on this host, as units of systemd that run on the CPUs which the plan leaves to the system. The filter
+        P(erni_ki.inference.beside_engines#filter) makes it of a host's variables.
+      - Without it only the engines and the host around them are looked at.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      service:
+        description: Which unit it is.
+        type: str
+        required: true
+        choices: [gateway, exporter, prometheus, alertmanager, node_exporter]
+      required:
+        description: Whether it is a fault that this collection has not put it on the host. Otherwise it is passed over where it is not.
+        type: bool
+        default: true
+      memory_mib:
+        description: The memory limit that it must have, in MiB. Without it, it must have one.
+        type: int
+      listens:
+        description: Where it must listen, and nowhere else, each as C(ADDRESS:PORT).
+        type: list
+        elements: str
+        required: true
+      url:
+        description: The base URL under which the host itself asks it. With C(https) nobody asks who signed the certificate.
+        type: str
+        required: true
+      admin_url:
+        description: The base URL of the gateway's own page of what it knows of each engine.
+        type: str
+      keys:
+        description: Whether the gateway must refuse whoever has no key.
+        type: bool
+        default: false
+  certificate_days:
+    description: The days before the end of the gateway's certificate from which on it is told of.
+    type: int
+    default: 30
   generate:
     description: Whether each service has to generate a token. It may have to load a model for it, and that is a change.
     type: bool
@@ -109,7 +150,7 @@ findings:
       type: str
       sample: critical
     service:
-      description: V(vllm), V(ollama), or V(system) for the host around them.
+      description: V(vllm), V(ollama), what stands beside them as O(beside) names it, or V(system) for the host around them.
       type: str
       sample: vllm
     evidence:
@@ -175,7 +216,7 @@ import json
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.erni_ki.inference.plugins.module_utils import _check_api, _diagnosis, _docker, _finding, _proof
+from ansible_collections.erni_ki.inference.plugins.module_utils import _check_api, _check_beside, _diagnosis, _docker, _finding, _proof
 
 
 def read_plan(params):
@@ -224,6 +265,8 @@ def main():
             "ollama_url": {"type": "str", "default": "http://127.0.0.1:11434"},
             "ollama_bind_address": {"type": "str"},
             "ollama_model": {"type": "str"},
+            "beside": {"type": "list", "elements": "dict", "default": [], "options": _check_beside.options()},
+            "certificate_days": {"type": "int", "default": 30},
             "generate": {"type": "bool", "default": False},
             "interval": {"type": "float", "default": 2},
             "controller_time": {"type": "int"},
@@ -236,13 +279,13 @@ def main():
         if params[name] <= 0:
             module.fail_json(msg=f"{name} is {params[name]:g} s; it must be above 0, such as {usual}.")
     try:
-        apis = _check_api.apis(params, _proof.SERVICES)
+        apis, beside = _check_api.apis(params, _proof.SERVICES), _check_beside.wanted(params)
     except ValueError as error:
         module.fail_json(msg=f"{error}.")
     plan, problem, written = read_plan(params)
     services = _proof.planned_services(plan) if plan else list(_proof.SERVICES)
     host = _diagnosis.Host(_docker.Engine(params["timeout"]), interval=params["interval"], clock=params["controller_time"], written=written,
-                           generate=params["generate"])
+                           generate=params["generate"], beside=beside, certificate_days=params["certificate_days"])
     diagnosis = _diagnosis.diagnose(plan, services, apis, host, problem)
     result = {
         "findings": diagnosis.findings,

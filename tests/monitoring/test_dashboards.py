@@ -67,10 +67,22 @@ def test_panels_are_in_order(name):
 
 
 def test_every_metric_of_ours_is_seen(listed):
-    """What the exporter tells is on a dashboard or in a rule."""
+    """What the exporter and the gateway tell is on a dashboard or in a rule; all of the gateway's is on a dashboard."""
     shown = set().union(*(names_in(query) for name in BOARDS for _panel, query in queries(name)))
     in_rules = set(re.findall(r"erni_ki_\w+", (ROLE / "templates" / "rules.yml.j2").read_text(encoding="utf-8")))
     assert listed["exporter"] - shown - in_rules <= {"erni_ki_plan_info"}
+    assert listed["gateway"] and listed["gateway"] - shown == set()
+
+
+def test_the_fleet_has_a_row_for_each_host_with_its_gateway():
+    """Each query is one number for each host, and each has a column of its own."""
+    [panel] = [panel for panel in board("erni-ki-fleet.json")["panels"] if panel["title"] == "Gateways"]
+    assert all(" by (instance) " in target["expr"] and target["format"] == "table" and target["instant"] for target in panel["targets"])
+    merged, organized = panel["transformations"]
+    columns = {f"Value #{target['refId']}" for target in panel["targets"]}
+    assert merged["id"] == "merge" and columns == set(organized["options"]["renameByName"]) - {"instance"}
+    named = set(organized["options"]["renameByName"].values())
+    assert {override["matcher"]["options"] for override in panel["fieldConfig"]["overrides"]} <= named and len(named) == len(columns) + 1
 
 
 def test_grafana_is_told_of_them(written):

@@ -9,7 +9,7 @@ from __future__ import annotations
 def test_uninstall_removes_what_was_made_and_nothing_else(play, host, sh):
     run = play("uninstall")
     assert run.code == 0, run.text
-    assert sh("ls -d /etc/systemd/system/erni* /usr/local/lib/erni-ki /etc/systemd/system/nvidia-cdi* /etc/apt/sources.list.d/*nvidia* "
+    assert sh("ls -d /etc/systemd/system/erni* /usr/local/lib/erni-ki* /etc/systemd/system/nvidia-cdi* /etc/apt/sources.list.d/*nvidia* "
               "/etc/apt/keyrings/*nvidia* /etc/erni-ki/nvidia* 2>/dev/null || true") == ""
     assert sh("dpkg-query -W -f '${db:Status-Status} ${Package}\\n' '*nvidia-container*' 2>/dev/null | grep ^installed || true") == ""
     # The card, its driver and the models are not ours to remove.

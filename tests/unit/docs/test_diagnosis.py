@@ -15,7 +15,7 @@ REPO = pathlib.Path(__file__).resolve().parents[3]
 
 def codes():
     found = {row.code for row in (*_engine_logs.LOGS, *_engine_logs.DOCKER, *_engine_logs.EXITS.values())} | {row[0] for row in _diagnosis.CHECKS.values()}
-    for name in ("_diagnosis", "_vitals"):
+    for name in ("_diagnosis", "_diagnosis_beside", "_vitals"):
         text = (REPO / "plugins" / "module_utils" / f"{name}.py").read_text(encoding="utf-8")
         found |= set(re.findall(r'(?:finding\(\s*|code, cause = \(?|code, cause\) = \(?)"(\w+)"', text)) | set(re.findall(r'\.get\([^\n]*, \("(\w+)", "', text))
     return found

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import copy
 import pathlib
+import socket
+import sys
 
 MIB = 1 << 20
 IDS = {"vllm": "a1" * 32, "ollama": "b2" * 32}
@@ -41,6 +43,20 @@ PLAN = {
 }
 VLLM_ENV = {"VLLM_CPU_OMP_THREADS_BIND": "0-6", "VLLM_CPU_NUM_OF_RESERVED_CPU": "1", "VLLM_CPU_KVCACHE_SPACE": "4"}
 OLLAMA_ENV = {"LLAMA_ARG_THREADS": "1"}
+
+
+def hexed(address, port):
+    """Return an address as the kernel writes it in /proc/net/tcp: each 32-bit word as a number of the machine's own byte order."""
+    raw = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+    words = [int.from_bytes(raw[at:at + 4], sys.byteorder) for at in range(0, len(raw), 4)]
+    return "".join(f"{word:08X}" for word in words) + f":{port:04X}"
+
+
+def tcp(*places, state="0A", inode=100):
+    """Return a table of the kernel's with a socket for each (address, port), of one inode after the other."""
+    lines = [f"   {number}: {hexed(address, port)} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 {inode + number} 1 0 100"
+             for number, (address, port) in enumerate(places)]
+    return "\n".join(["  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode", *lines]) + "\n"
 
 
 class Host:
@@ -118,7 +134,7 @@ class Host:
         else:
             lines = [f"{number}:{names}:{group}" for number, names in ((5, "cpuset"), (4, "devices"), (3, "memory"), (1, "name=systemd"))]
             self.write(f"/proc/{pid}/cgroup", "\n".join(lines) + "\n0::/\n")
-        for controller in ("cpuset",) if self.version == 2 else ("cpuset", "memory", "devices"):
+        for controller in ("cpuset",) if self.version == 2 else ("cpuset", "memory", "devices", "systemd"):
             place = self.root / f"{self.folder(group, controller)}/cgroup.procs".lstrip("/")
             known = place.read_text(encoding="utf-8") if place.exists() else ""
             self.write(f"{self.folder(group, controller)}/cgroup.procs", f"{known}{pid}\n")
@@ -126,6 +142,26 @@ class Host:
 
     def thread(self, pid, tid, comm, cpus):
         self.write(f"/proc/{pid}/task/{tid}/status", f"Name:\t{comm}\nState:\tS (sleeping)\nCpus_allowed:\tffff\nCpus_allowed_list:\t{cpus}\n")
+
+    def unit(self, name, pid, comm, limit, places, made=""):
+        """A unit of systemd on the system's CPUs, with a memory limit in MiB, that listens on (address, port) pairs."""
+        group = f"/system.slice/{name}"
+        self.write(f"/etc/systemd/system/{name}{made}", "")
+        self.process(pid, comm, group, "7,15", [(pid + 1, comm, "7,15")])
+        self.write(f"{self.folder(group, 'memory')}/{'memory.max' if self.version == 2 else 'memory.limit_in_bytes'}", f"{limit * MIB}\n")
+        self.listen(pid, *places)
+
+    def listen(self, pid, *places):
+        """Let a process listen there and nowhere else; somebody else of the host listens on port 22."""
+        own = [place for place in places if ":" not in place[0]]
+        self.write(f"/proc/{pid}/net/tcp", tcp(*own, inode=pid) + tcp(("0.0.0.0", 22), inode=9).splitlines()[1] + "\n"
+                   + tcp(("127.0.0.1", 5000), state="01", inode=pid + 50).splitlines()[1] + "\n")
+        self.write(f"/proc/{pid}/net/tcp6", tcp(*(place for place in places if ":" in place[0]), inode=pid + 20))
+        folder = self.root / f"proc/{pid}/fd"
+        folder.mkdir(exist_ok=True)
+        for number, target in enumerate(["/dev/null", *(f"socket:[{pid + at}]" for at in (*range(10), *range(20, 30), 50))]):
+            if not (folder / str(number)).is_symlink():
+                (folder / str(number)).symlink_to(target)
 
     def environ(self, pid, variables):
         self.write(f"/proc/{pid}/environ", "".join(f"{name}={value}\0" for name, value in variables.items()))

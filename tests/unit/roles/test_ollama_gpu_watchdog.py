@@ -15,6 +15,7 @@ import socketserver
 import threading
 
 import pytest
+import yaml
 
 REPO = pathlib.Path(__file__).resolve().parents[3]
 SPEC = importlib.util.spec_from_file_location("ollama_gpu_watchdog", REPO / "roles" / "ollama" / "files" / "ollama_gpu_watchdog.py")
@@ -537,3 +538,12 @@ def test_an_old_container_has_a_log_without_the_line(world):
     world.look()
     world.look()
     assert world.logs_read == 2 and world.done == []
+
+
+def test_its_folder_is_its_own():
+    """It is removed whole from a host without a GPU; and the unit starts what lies in it."""
+    made = yaml.safe_load((REPO / "roles" / "ollama" / "vars" / "main.yml").read_text(encoding="utf-8"))["__ollama_watchdog_folder"]
+    unit = (REPO / "roles" / "ollama" / "files" / "erni-ki-ollama-gpu.service").read_text(encoding="utf-8")
+    assert f" {made}/ollama_gpu_watchdog.py\n" in unit
+    others = [path for path in REPO.glob("roles/*/*/*.yml") if path.parts[-3] != "ollama"]
+    assert [str(path) for path in others if f"{made}/" in path.read_text(encoding="utf-8") or f"{made}\n" in path.read_text(encoding="utf-8")] == []

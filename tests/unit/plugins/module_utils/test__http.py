@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import threading
 import time
 
 import pytest
 
 from ansible_collections.erni_ki.inference.plugins.module_utils import _http
+from ansible_collections.erni_ki.inference.tests.unit.plugins.beside_host import certificate
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
@@ -191,6 +193,36 @@ def test_bad_urls(url):
 ])
 def test_split_url(url, parts):
     assert _http.split_url(url) == parts
+
+
+def test_tls(tmp_path):
+    """A certificate that nobody signed will do; the deadline holds inside of TLS too."""
+    pytest.importorskip("cryptography")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate(tmp_path, -1, 1))
+    slow = threading.Event()
+
+    def serve(listener):
+        for _time in range(3):
+            connection, _peer = listener.accept()
+            with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as secured:
+                if secured.recv(65536):
+                    secured.sendall(OK + b"Content-Length: 50\r\n\r\n" + (b"" if slow.is_set() else b"x" * 50))
+                    for _drip in range(40 if slow.is_set() else 0):
+                        secured.sendall(b"x")
+                        time.sleep(0.1)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        assert _http.exchange(url, "/", timeout=10, tls=_http.unverified_tls()).text() == "x" * 50
+        assert _http.certificate(url, timeout=10)[:1] == b"\x30"
+        slow.set()
+        with pytest.raises(_http.HttpError, match="no full answer to / within 0.5 s") as error:
+            _http.exchange(url, "/", timeout=0.5, tls=_http.unverified_tls())
+        assert error.value.timed_out
+        thread.join(10)
 
 
 def test_names(monkeypatch):

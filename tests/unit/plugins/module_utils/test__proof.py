@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import os
 import socket
-import sys
 
 import pytest
 
 from ansible_collections.erni_ki.inference.plugins.module_utils import _cgroup, _check, _check_api, _check_container, _check_host, _procs, _proof
 from ansible_collections.erni_ki.inference.tests.unit.plugins.loopback_services import KEY, Services, recorded
-from ansible_collections.erni_ki.inference.tests.unit.plugins.recorded_host import IDS, KINDS, MIB, OLLAMA_ENV, VLLM_ENV, Host
+from ansible_collections.erni_ki.inference.tests.unit.plugins.recorded_host import IDS, KINDS, MIB, OLLAMA_ENV, VLLM_ENV, Host, tcp
 
 CONTAINER = {
     "container_running", "container_health", "restart_count", "slice", "cpuset_effective", "mems_effective", "threads_in_cpuset", "memory_limit", "swap_limit",
@@ -727,13 +726,6 @@ def test_a_fence_around_nothing(v2, prove):
 # ---- the address
 
 
-def hexed(address, port):
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    raw = socket.inet_pton(family, address)
-    words = [int.from_bytes(raw[at:at + 4], sys.byteorder) for at in range(0, len(raw), 4)]
-    return "".join(f"{word:08X}" for word in words) + f":{port:04X}"
-
-
 @pytest.mark.parametrize("four, six, ok, found", [
     (["127.0.0.1"], [], True, "127.0.0.1:{}"), (["0.0.0.0"], [], False, "0.0.0.0:{}"), ([], ["::"], False, "[::]:{}"),
     (["127.0.0.1"], ["fe80::1"], False, "127.0.0.1:{0}, [fe80::1]:{0}"),
@@ -741,14 +733,13 @@ def hexed(address, port):
 ])
 def test_host_network(v2, prove, services, four, six, ok, found):
     v2.containers["vllm"]["HostConfig"]["NetworkMode"] = "host"
-    head = "  sl  local_address rem_address   st\n"
     port = services.port
-    lines = [f"   0: {hexed(address, port)} 00000000:0000 0A 00000000:00000000" for address in four]
     # Of others: another port, and a connection.
-    lines += [f"   1: {hexed('0.0.0.0', port ^ 1)} 00000000:0000 0A", f"   2: {hexed('10.0.0.1', port)} 0100007F:1111 01", "odd"]
-    v2.write("/proc/1000/net/tcp", head + "\n".join(lines) + "\n")
+    others = tcp(("0.0.0.0", port ^ 1), inode=200), tcp(("10.0.0.1", port), state="01", inode=201), "head\nodd\n"
+    lines = [line for table in others for line in table.splitlines()[1:]]
+    v2.write("/proc/1000/net/tcp", tcp(*((address, port) for address in four)) + "\n".join(lines) + "\n")
     if six is not None:
-        v2.write("/proc/1000/net/tcp6", head + "".join(f"   0: {hexed(address, port)} 0:0 0A\n" for address in six))
+        v2.write("/proc/1000/net/tcp6", tcp(*((address, port) for address in six), inode=300))
     check = one(prove(v2), "vllm", "listens_only_on")
     assert check["ok"] is ok
     assert check["found"] == found.format(port)

@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.erni_ki.inference.plugins.module_utils import _check, _docker, _proof
 from ansible_collections.erni_ki.inference.plugins.modules import colocation_info
+from ansible_collections.erni_ki.inference.tests.unit.plugins.beside_host import Beside
 from ansible_collections.erni_ki.inference.tests.unit.plugins.loopback_services import KEY, Services
 from ansible_collections.erni_ki.inference.tests.unit.plugins.recorded_gpu_host import GpuHost
 from ansible_collections.erni_ki.inference.tests.unit.plugins.recorded_host import Host
@@ -194,3 +195,23 @@ def test_the_image_says_what_it_is():
 
 def test_a_plan_that_lacks_what_its_table_shows_is_judged_all_the_same():
     assert colocation_info.plan_table({"host": {}}) == []
+
+
+def test_what_stands_beside_the_engines(run, host, tmp_path):
+    beside = Beside(host)
+    status, result = run(plan=host.plan, beside=list(beside.options.values()), generate=False)
+    assert (status, result["ok"], result["failed_checks"]) == (0, True, [])
+    told = {check["name"] for check in result["checks"] if check["service"] in beside.options}
+    assert [name for name in told if name not in colocation_info.RETURN] == [] and set(result["urls"]) == {"vllm", "ollama"}
+    beside.stop("gateway")
+    assert "gateway: unit_running" in run(plan=host.plan, beside=list(beside.options.values()), generate=False)[1]["failed_checks"]
+    beside.close()
+
+
+def test_without_a_word_nothing_beside_the_engines_is_judged(run, host):
+    assert {check["service"] for check in run(plan=host.plan)[1]["checks"]} == {"vllm", "ollama", "system"}
+
+
+def test_something_beside_that_is_none(run, host):
+    status, result = run(plan=host.plan, beside=[{"service": "exporter", "url": "http://127.0.0.1:1", "listens": ["1"]}])
+    assert (status, result["msg"]) == (1, "beside, exporter: '1' is not ADDRESS:PORT, such as 127.0.0.1:8080.")

@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.erni_ki.inference.plugins.module_utils import _check, _diagnosis, _docker, _vitals
 from ansible_collections.erni_ki.inference.plugins.modules import diagnosis_info
+from ansible_collections.erni_ki.inference.tests.unit.plugins.beside_host import Beside
 from ansible_collections.erni_ki.inference.tests.unit.plugins.loopback_services import KEY, Services
 from ansible_collections.erni_ki.inference.tests.unit.plugins.recorded_host import Host
 
@@ -146,3 +147,17 @@ def test_without_the_sdk(run, host, monkeypatch):
 def test_bad_options(run, host, params, message):
     status, result = run(plan=host.plan, **params)
     assert status == 1 and result["msg"].startswith(message)
+
+
+def test_what_stands_beside_the_engines(run, host):
+    beside = Beside(host)
+    assert run(plan=host.plan, beside=list(beside.options.values()))[1]["findings"] == []
+    beside.out("vllm", why="/health answers 500")
+    found = run(plan=host.plan, beside=list(beside.options.values()))[1]["findings"]
+    assert [one["code"] for one in found] == ["engine_taken_out"] and "/health answers 500" in found[0]["evidence"]
+    beside.close()
+
+
+def test_something_beside_that_is_none(run, host):
+    status, result = run(plan=host.plan, beside=[{"service": "exporter", "url": "x", "listens": []}])
+    assert status == 1 and result["msg"].startswith("beside, exporter: 'x' is not a URL")
