@@ -14,6 +14,8 @@ description:
   - Prints the time of day and the time since the start below the name of every task, and every minute that a task which takes long is still at work.
   - Ends the run, after the recap, with one line a host and a last line C(verdict=ok) or C(verdict=failed), for people and for scripts.
   - A host is C(ok) when no task failed, it was reached, and every check of M(erni_ki.inference.colocation_info), where it ran, held.
+  - It is C(unfinished) when the run ended before all plays had begun, because others failed.
+  - A host that failed after M(erni_ki.inference.gateway_drain) has drained it stays drained; that is said, with how to put it back.
   - What M(erni_ki.inference.diagnosis_info) found, and M(erni_ki.inference.inference_benchmark) measured, is counted in its line; whether that fails the
     host is up to the play.
 requirements:
@@ -64,17 +66,22 @@ class CallbackModule(CallbackBase):
         self._diagnoses = {}
         self._benchmarks = {}
         self._failures = {}
+        self._drained = {}          # host -> gateway -> engines
         self._groups = []
+        self._plays = set()         # those that have not begun
         self._task = ("starting", self._start)      # its name, and when it began
         self._told = self._start                    # when it was last said that it is at work
         self._over = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)
 
     def v2_playbook_on_start(self, playbook):
+        self._plays = {play._uuid for play in playbook.get_plays()}
         # Ansible keeps its display locked while it forks, so a thread may print at any time.
         self._heart.start()
 
     def v2_playbook_on_play_start(self, play):
+        # A play of several batches begins several times.
+        self._plays.discard(play._uuid)
         self._groups += [group for group in play.hosts if group not in self._groups]
 
     def _beat(self):
@@ -108,6 +115,8 @@ class CallbackModule(CallbackBase):
         self._failures[result._host.get_name()] = ["unreachable:"] + reason(result._result.get("msg"))
 
     def _remember(self, result):
+        for one in result._result.get("results") or [result._result]:
+            self._remember_gateway(result._host.get_name(), one)
         # Only these modules return both of the two; their action names differ with how the playbook wrote them.
         if "checks" in result._result and "urls" in result._result:
             self._proofs[result._host.get_name()] = result._result
@@ -116,17 +125,38 @@ class CallbackModule(CallbackBase):
         if "losses" in result._result and "runs" in result._result:
             self._benchmarks[result._host.get_name()] = result._result
 
+    def _remember_gateway(self, host, result):
+        """What a host's turn has taken out of a gateway, until it is put back there."""
+        if not isinstance(result, dict):
+            return
+        gateways = self._drained.setdefault(host, {})
+        gateway = str(result.get(result.get("ansible_loop_var"), "the gateway"))
+        if "by_hand" in result and "drained" in result:
+            gateways[gateway] = (result["drained"], result["by_hand"])
+        elif "put_back" in result:
+            gateways.pop(gateway, None)
+
+    def _say_drained(self, host):
+        for gateway, (engines, by_hand) in sorted(self._drained.get(host, {}).items()):
+            if engines:
+                self._display.display("\n    ".join([
+                    f"  stays drained at {gateway}: {', '.join(engines)}. The run of site that mends the host puts it back. By hand, on {gateway}:",
+                    *by_hand]), color="red")
+
     def v2_playbook_on_stats(self, stats):
         self._over.set()
         self._display.display("")
-        good = bool(stats.processed)
+        good, unfinished = bool(stats.processed), False
         for host in sorted(stats.processed):
             counts = stats.summarize(host)
             proof = self._proofs.get(host)
             failed = counts["failures"] or counts["unreachable"]
             ok = not failed and (proof is None or proof.get("ok", False))
             good = good and ok
-            words = [f"host={host}", f"verdict={'ok' if ok else 'failed'}", f"changed={counts['changed']}", f"tasks={counts['ok']}"]
+            unfinished = unfinished or ok and bool(self._plays)
+            # The plays that did not begin would have changed it, or proven it.
+            word = "failed" if not ok else "unfinished" if self._plays else "ok"
+            words = [f"host={host}", f"verdict={word}", f"changed={counts['changed']}", f"tasks={counts['ok']}"]
             if proof is not None:
                 words.append(f"checks={len(proof['checks'])} checks_failed={len(proof.get('failed_checks', []))}")
             if host in self._diagnoses:
@@ -140,6 +170,9 @@ class CallbackModule(CallbackBase):
             if not ok and host in self._failures:
                 first, second, *rest = self._failures[host]
                 self._display.display("\n    ".join([f"  {first} {second}", *rest]), color="red")
+            self._say_drained(host)
+        if unfinished:
+            self._display.display("the run ended early, because a whole batch of hosts failed; the next run takes up from there", color="red")
         if not stats.processed:
             self._display.display(f"no host was reached: the inventory has none in the group {' or '.join(map(str, self._groups))}", color="red")
         mode = ", check mode: nothing was changed" if context.CLIARGS.get("check") else ""

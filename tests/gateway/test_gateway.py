@@ -514,6 +514,73 @@ def test_draining(both):
     assert nginx.request(gateway.admin, "POST", "/drain/ollama", headers={"Origin": "https://example.net"})[0] == 403
 
 
+@pytest.mark.parametrize("site", nginx.SUITES, indirect=True)
+def test_drained_unless_it_is_the_last(site):
+    """What the playbook does with a host that it changes: the others get its requests, and nobody is refused for want of them."""
+    first, second = site.engine("vllm", ["tiny"], host_name="a"), site.engine("vllm", ["tiny"], host_name="b")
+    gateway = site.start(limits={"probe_interval": 60})
+
+    def post(path):
+        status, unused, text = nginx.request(gateway.admin, "POST", path)
+        assert status == 200, text
+        return json.loads(text)
+
+    assert gateway.engines()["a-vllm"]["answers"] == ["batch", "chat", "tiny"] and gateway.engines()["a-vllm"]["host"] == "a"
+    state = post("/drain/a-vllm?unless_last=1")
+    assert state["drained"] and state["unless_last"]
+    for unused in range(3):
+        assert gateway.ask("POST", CHAT, chat())[0] == 200
+    assert served(site) == {"a-vllm": 0, "b-vllm": 3}
+    assert json.loads(gateway.ask("GET", "/healthz")[2])["engines"] == {"a-vllm": "drained", "b-vllm": "up"}
+    # An engine that is full is waited for; one that fails is not.
+    second.control(status=503, status_times=1)
+    assert gateway.ask("POST", CHAT, chat())[0] == 200 and served(site) == {"a-vllm": 1, "b-vllm": 4}
+    second.kill()
+    for stream in (False, True):
+        assert gateway.ask("POST", CHAT, chat(stream=stream))[0] == 200
+    assert served(site) == {"a-vllm": 3}
+    gateway.reload()                                                    # which does not put it back
+    assert gateway.engines()["a-vllm"]["unless_last"] and gateway.ask("GET", "/healthz")[0] == 200
+    assert not post("/undrain/a-vllm?unless_last=1")["drained"]
+    # What somebody drained for good is neither weakened nor ended.
+    post("/drain/a-vllm")
+    assert not post("/drain/a-vllm?unless_last=1")["unless_last"] and post("/undrain/a-vllm?unless_last=1")["drained"]
+    assert gateway.ask("POST", CHAT, chat())[0] == 503
+    assert not post("/undrain/a-vllm")["drained"] and gateway.ask("POST", CHAT, chat())[0] == 200
+    assert first.told()["active"] == 0
+
+
+def test_a_full_engine_is_no_reason_to_use_a_drained_one(site):
+    site.engine("vllm", ["tiny"], host_name="a")
+    site.engine("vllm", ["tiny"], host_name="b").control(delay=0.3)
+    gateway = site.start(room={"a-vllm": 1, "b-vllm": 1})
+    nginx.request(gateway.admin, "POST", "/drain/a-vllm?unless_last=1")
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(gateway.ask, "POST", CHAT, chat()) for unused in range(2)]
+        assert [one.result()[0] for one in asked] == [200, 200]
+    assert served(site) == {"a-vllm": 0, "b-vllm": 2}
+
+
+def test_a_host_that_was_taken_away_while_it_was_drained_comes_back_as_a_new_one(site):
+    site.engine("vllm", ["tiny"], host_name="a")
+    site.engine("vllm", ["tiny"], host_name="b")
+    gateway = site.start()
+    nginx.request(gateway.admin, "POST", "/drain/a-vllm?unless_last=1")
+    gone = site.engines.pop("a-vllm")
+
+    def reload(settings):
+        before, gateway.settings = gateway.workers(), settings
+        gateway.reload()
+        nginx.wait_for(lambda: gateway.workers() and not set(before) & set(gateway.workers()), "the old worker is gone")
+
+    both = gateway.settings
+    reload(site.settings())
+    assert gateway.ask("POST", CHAT, chat())[0] == 200 and gone.told()["seen"] == [] and list(gateway.engines()) == ["b-vllm"]
+    time.sleep(4)                                                       # a little longer than it is remembered
+    reload(both)
+    assert not gateway.engines()["a-vllm"]["drained"]
+
+
 # --- changes while it works ---
 
 @pytest.mark.parametrize("site", nginx.SUITES, indirect=True)

@@ -74,7 +74,9 @@ def kept_emulator(cache):
 
 
 def do_up(cache, options):
-    shape = wanted_shape(options)
+    shape, link = wanted_shape(options), options.link and options.link.split("=", 1)
+    if link and (len(link) != 2 or not vm.Link(*link, cache)):
+        raise SandboxError(f"--link is {options.link!r}; write NAME=ADDRESS, such as fleet=10.99.0.11/24.")
     host.check_machine()
     machine = vm.Machine(cache, options.name)
     with lock(machine.lock_file, f"the machine {options.name}"):
@@ -86,7 +88,7 @@ def do_up(cache, options):
             if machine.folder.exists():
                 say(f"machine {options.name}: what is there was never finished, or its disks are gone; it is made anew")
                 machine.destroy()
-            machine.create(qemu, base, containers, shape, mode)
+            machine.create(qemu, base, containers, shape, mode, link)
             write_private(machine.folder / "vars.json", json.dumps(images.variables(mode), indent=1) + "\n")
         if machine.pid():
             say(f"machine {options.name}: already running")
@@ -97,6 +99,7 @@ def do_up(cache, options):
             machine.start(qemu)
         machine.wait_until_up()
         if not usable:
+            machine.connect()
             machine.copy_in(model, vm.MODEL)
             machine.save(created=True)
         say(f"machine {options.name}: up; log in with: ssh -F {machine.ssh_config} {options.name}")
@@ -195,6 +198,7 @@ def parser():
     up.add_argument("--shape", help="cores x threads, or sockets x cores x threads (default 8x2, or $SANDBOX_SHAPE)")
     up.add_argument("--numa", type=int, default=1, help="number of NUMA nodes")
     up.add_argument("--memory", type=int, help="MiB (default 12288, or $SANDBOX_MEMORY_MIB)")
+    up.add_argument("--link", metavar="NAME=ADDRESS", help="a second network card, which reaches the other machines of that link, such as fleet=10.99.0.11/24")
     for name in ("down", "destroy"):
         command(name, do_down, "stop the machine and delete its disks").add_argument("--all", action="store_true", help="every machine of the cache")
     command("login", do_login, "open a shell in the machine")

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import ipaddress
 import json
 import os
 import pathlib
 import re
+import shlex
 import socket
 import subprocess
 import uuid
@@ -100,6 +103,32 @@ def port_is_free(port):
         return True
 
 
+class Link:
+    """A second network card on a cable that machines of one name for it share, and nobody else: frames go by multicast over this machine's loopback."""
+
+    def __init__(self, name, address, cache):
+        if not NAME.match(name):
+            raise SandboxError(f"{name!r} cannot be a link's name: lower-case letters, digits and dashes, at most 42.")
+        try:
+            self.address = ipaddress.IPv4Interface(address)
+        except ValueError as error:
+            raise SandboxError(f"{address!r} is no address on a link, such as 10.99.0.11/24: {error}") from error
+        # The same for all machines of this cache, and another one for those of another cache.
+        self.port = 20000 + int(hashlib.sha256(f"{cache}\0{name}".encode()).hexdigest(), 16) % 12000
+
+    @property
+    def mac(self):
+        return "52:54:" + ":".join(f"{part:02x}" for part in self.address.ip.packed)
+
+    def arguments(self):
+        return ["-netdev", f"socket,id=net1,mcast=230.0.0.1:{self.port},localaddr=127.0.0.1",
+                "-device", f"virtio-net-pci,netdev=net1,mac={self.mac},romfile="]
+
+    def unit(self):
+        return (f"[Match]\nMACAddress={self.mac}\n\n[Network]\nAddress={self.address}\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n\n"
+                "[Link]\nRequiredForOnline=no\n")
+
+
 class Machine:
     def __init__(self, cache, name):
         if not NAME.match(name):
@@ -148,7 +177,7 @@ class Machine:
 
     # -- creating ---------------------------------------------------------
 
-    def create(self, qemu, base, images, shape, mode):
+    def create(self, qemu, base, images, shape, mode, link=None):
         remove_tree(self.folder)
         need_space(self.cache, 6, "a machine's disks")
         self.folder.mkdir(parents=True)
@@ -157,13 +186,17 @@ class Machine:
             backing = os.path.relpath(built / "disk.raw", thin.parent)
             run([*emulator.program(qemu, "qemu-img"), "create", "-q", "-f", "qcow2", "-F", "raw", "-b", backing, thin])
         self.save(base=base.name, images=images.name, mode=mode, shape=shape.text(), machine_id=uuid.uuid4().hex, port=free_port(),
-                  numbers=[shape.sockets, shape.cores, shape.threads, shape.numa, shape.memory_mib])
+                  numbers=[shape.sockets, shape.cores, shape.threads, shape.numa, shape.memory_mib], link=link)
 
     def shape(self):
         return Shape(*self.state()["numbers"])
 
+    def link(self):
+        link = self.state().get("link")
+        return Link(*link, self.cache) if link else None
+
     def command(self, qemu, accel):
-        state, shape = self.state(), self.shape()
+        state, shape, link = self.state(), self.shape(), self.link()
         base = self.cache / "base" / state["base"]
         kernel = ("root=LABEL=root rw console=ttyS0 net.ifnames=0 mitigations=off loglevel=4 panic=10 tsc=reliable systemd.show_status=auto "
                   f"systemd.hostname={self.name} systemd.machine_id={state['machine_id']}")
@@ -178,7 +211,7 @@ class Machine:
             # unsafe: a machine that is thrown away need not wait for the platters.
             command += ["-drive", f"if=virtio,format=qcow2,cache=unsafe,discard=unmap,file={str(path).replace(',', ',,')}"]
         command += ["-netdev", f"user,id=net0,hostfwd=tcp:127.0.0.1:{state['port']}-:22", "-device", "virtio-net-pci,netdev=net0,romfile=",
-                    "-device", "virtio-rng-pci", "-device", "virtio-balloon-pci,free-page-reporting=on",
+                    *(link.arguments() if link else []), "-device", "virtio-rng-pci", "-device", "virtio-balloon-pci,free-page-reporting=on",
                     "-daemonize", "-pidfile", self.folder / "pid"]
         return command
 
@@ -259,6 +292,15 @@ class Machine:
             status, output = self.call(f"mkdir -p {target} && tar -C {target} -xf -", timeout_s=600, stdin=packer.stdout)
         if status or packer.returncode:
             raise SandboxError(f"Could not copy {source} into the machine {self.name}: {output}")
+
+    def connect(self):
+        """Give the second card its address, for every boot from now on."""
+        link = self.link()
+        if link is None:
+            return
+        status, output = self.call(f"printf %s {shlex.quote(link.unit())} > /etc/systemd/network/20-link.network && networkctl reload")
+        if status:
+            raise SandboxError(f"Could not connect the machine {self.name} to its link: {output}")
 
     def reboot(self):
         status, before = self.call("cat /proc/sys/kernel/random/boot_id")

@@ -32,6 +32,7 @@ class Fake:
         monkeypatch.setattr(vm, "run", lambda command, **kwargs: open(command[-1], "w").close() if "create" in command else self.boot())
         monkeypatch.setattr(vm.Machine, "pid", lambda machine: os.getpid() if self.running else None)
         monkeypatch.setattr(vm.Machine, "wait_until_up", lambda machine, other_than=None: self.note("wait"))
+        monkeypatch.setattr(vm.Machine, "connect", lambda machine: None)
         monkeypatch.setattr(vm.Machine, "copy_in", lambda machine, source, target: self.note(f"copy {source.name} to {target}"))
         for name in ("SANDBOX_SHAPE", "SANDBOX_MEMORY_MIB", "SANDBOX_IMAGES", "SANDBOX_NAME"):
             monkeypatch.delenv(name, raising=False)
@@ -74,6 +75,14 @@ def test_up_creates_then_finds_running_then_starts_again(cache, fake, capsys):
     fake.running = False
     assert sandbox.main(["up"]) == 0
     assert fake.took() == ["boot", "wait"]
+
+
+def test_a_link_is_kept_with_the_machine(cache, fake, capsys):
+    assert sandbox.main(["up", "--link", "fleet=10.99.0.11/24"]) == 0
+    assert json.loads((cache / "vms" / "sandbox" / "state.json").read_text())["link"] == ["fleet", "10.99.0.11/24"]
+    for wrong in ("fleet", "fleet=here"):
+        assert sandbox.main(["up", "--name", "other", "--link", wrong]) == 1
+    assert "write NAME=ADDRESS" in capsys.readouterr().err
 
 
 def test_up_makes_anew_what_was_interrupted(cache, fake, monkeypatch, capsys):

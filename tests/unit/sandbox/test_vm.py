@@ -113,6 +113,39 @@ def test_command_line(machine):
     assert [word.split("file=")[1] for word in command if word.startswith("if=virtio")] == [str(machine.overlay), str(machine.containers)]
 
 
+def test_a_link_is_shared_by_the_machines_of_its_name_and_cache(machine, tmp_path):
+    assert "net1" not in " ".join(map(str, machine.command(["qemu"], "tcg"))) and machine.link() is None
+    machine.save(link=["fleet", "10.99.0.11/24"])
+    command = [str(word) for word in machine.command(["qemu"], "tcg")]
+    first, second = (vm.Link("fleet", f"10.99.0.{number}/24", tmp_path) for number in (11, 12))
+    assert f"socket,id=net1,mcast=230.0.0.1:{first.port},localaddr=127.0.0.1" in command
+    assert "virtio-net-pci,netdev=net1,mac=52:54:0a:63:00:0b,romfile=" in command
+    # The first card stays the first one.
+    assert command.index("virtio-net-pci,netdev=net0,romfile=") < command.index("virtio-net-pci,netdev=net1,mac=52:54:0a:63:00:0b,romfile=")
+    assert first.port == second.port and first.mac != second.mac and "MACAddress=52:54:0a:63:00:0b" in first.unit() and "Address=10.99.0.11/24" in first.unit()
+    others = {vm.Link("other", "10.99.0.11/24", tmp_path).port, vm.Link("fleet", "10.99.0.11/24", tmp_path / "x").port}
+    assert first.port not in others and all(20000 <= port < 32000 for port in (first.port, *others))
+
+
+def test_a_machine_gets_its_address_once(machine, monkeypatch):
+    told = []
+    monkeypatch.setattr(machine, "call", lambda command, **unused: told.append(command) or (0, ""))
+    machine.connect()
+    assert told == []
+    machine.save(link=["fleet", "10.99.0.11/24"])
+    machine.connect()
+    assert len(told) == 1 and "/etc/systemd/network/" in told[0] and "networkctl reload" in told[0]
+    monkeypatch.setattr(machine, "call", lambda command, **unused: (1, "no"))
+    with pytest.raises(SandboxError, match="to its link: no"):
+        machine.connect()
+
+
+@pytest.mark.parametrize("name, address, message", [("Fleet", "10.99.0.11/24", "cannot be a link's name"), ("fleet", "10.99.0.999", "no address on a link")])
+def test_links_that_cannot_be(tmp_path, name, address, message):
+    with pytest.raises(SandboxError, match=message):
+        vm.Link(name, address, tmp_path)
+
+
 def test_command_line_with_hardware(machine):
     command = machine.command(["qemu"], "kvm")
     assert command[command.index("-accel") + 1] == "kvm" and command[command.index("-cpu") + 1].startswith("host")

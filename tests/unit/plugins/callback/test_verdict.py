@@ -25,6 +25,14 @@ def task(name):
     return types.SimpleNamespace(get_name=lambda: name)
 
 
+def playbook(*plays):
+    return types.SimpleNamespace(get_plays=lambda: list(plays))
+
+
+def play(name, hosts="inference"):
+    return types.SimpleNamespace(_uuid=name, hosts=[hosts])
+
+
 def result(host, body, name="Judge"):
     return types.SimpleNamespace(_host=types.SimpleNamespace(get_name=lambda: host), _result=body, _task=task(name))
 
@@ -55,7 +63,7 @@ def test_a_task_that_takes_long_says_that_it_is_at_work(shown, monkeypatch):
     told = threading.Event()
     monkeypatch.setattr(callback._display, "display", lambda text, **dummy: (lines.append(text), told.set() if "still at it" in text else None))
     callback.v2_playbook_on_task_start(task("Run vllm"), False)
-    callback.v2_playbook_on_start(None)
+    callback.v2_playbook_on_start(playbook())
     assert told.wait(60)
     callback.v2_playbook_on_stats(Stats(a={}))
     callback._heart.join(60)
@@ -100,6 +108,39 @@ def test_one_refused_host_does_not_hide_the_others(shown):
     assert lines[3] == "  Decide: Too little memory.\n    More." and lines[-1].startswith("verdict=failed")
 
 
+def test_hosts_whose_turn_did_not_come_are_not_ok(shown):
+    callback, lines = shown
+    callback.v2_playbook_on_start(playbook(play("plan"), play("apply"), play("prove")))
+    for name in ("plan", "apply", "apply"):
+        callback.v2_playbook_on_play_start(play(name))
+    callback.v2_runner_on_failed(result("b", {"msg": "No."}))
+    callback.v2_playbook_on_stats(Stats(a={}, b={"failures": 1}))
+    assert lines[1].startswith("host=a verdict=unfinished ") and lines[2].startswith("host=b verdict=failed ") and lines[4].startswith("the run ended early")
+    assert lines[-1].startswith("verdict=failed")
+
+
+def test_a_run_whose_plays_all_began_is_finished(shown):
+    callback, lines = shown
+    callback.v2_playbook_on_start(playbook(play("plan")))
+    callback.v2_playbook_on_play_start(play("plan"))
+    callback.v2_playbook_on_stats(Stats(a={}))
+    assert lines[1].startswith("host=a verdict=ok ") and len(lines) == 3
+
+
+def gateway(name, **body):
+    return {"ansible_loop_var": "one", "one": name, **body}
+
+
+def test_what_a_failed_host_leaves_drained_is_said(shown):
+    callback, lines = shown
+    out = {"drained": ["b-vllm"], "by_hand": ["curl b-vllm"]}
+    callback.v2_runner_on_ok(result("b", {"results": [gateway("g1", **out), gateway("g2", **out), gateway("g3", unreachable=True)]}))
+    callback.v2_runner_on_ok(result("b", {"results": [gateway("g1", put_back=["b-vllm"])]}))
+    callback.v2_runner_on_failed(result("b", {"msg": "No."}))
+    callback.v2_playbook_on_stats(Stats(b={"failures": 1}))
+    assert lines[3].startswith("  stays drained at g2: b-vllm. ") and lines[3].endswith("\n    curl b-vllm") and len(lines) == 5
+
+
 @pytest.mark.parametrize("text, lines", [
     (" \n", ["no message"]),
     ("a\n\n  b\n", ["a", "b"]),
@@ -133,7 +174,7 @@ def test_an_unreachable_host(shown):
 
 def test_no_host_is_not_ok(shown):
     callback, lines = shown
-    for play in ("inference", "inference"):
-        callback.v2_playbook_on_play_start(types.SimpleNamespace(hosts=[play]))
+    for name in ("plan", "site"):
+        callback.v2_playbook_on_play_start(play(name))
     callback.v2_playbook_on_stats(Stats())
     assert lines[1] == "no host was reached: the inventory has none in the group inference" and lines[-1].startswith("verdict=failed")

@@ -134,6 +134,8 @@ function M.start()
         return
     end
     ngx.timer.every(10, engines.bury)
+    -- The workers of before the reload still know those that are gone now.
+    ngx.timer.at(3, engines.forget_drained)
     for _, engine in ipairs(config.engines) do
         ngx.timer.at(0, watch, engine, 0)
     end

@@ -41,6 +41,16 @@ function M.bury()
     end
 end
 
+-- A host that was taken away while it was drained may come back one day, as a new one.
+function M.forget_drained()
+    for _, key in ipairs(shared():get_keys(0)) do
+        local name = string.match(key, "^drained:(.+)$")
+        if name and not config.by_name[name] then
+            shared():delete(key)
+        end
+    end
+end
+
 function M.start()
     shared():set("worker:" .. ngx.worker.pid(), true)
     for _, engine in ipairs(config.engines) do
@@ -63,13 +73,18 @@ local function limit_of(engine)
     return part >= 1 and engine.max_connections or math.max(1, math.floor(engine.max_connections * part))
 end
 
+-- Return false, true, or "unless_last": no new requests but those that no other engine could answer.
 function M.drained(engine)
-    return engine.drained or shared():get("drained:" .. engine.name) == true
+    return engine.drained or shared():get("drained:" .. engine.name) or false
 end
 
 -- An engine of which nothing is known yet is tried.
 function M.usable(engine)
-    return shared():get("up:" .. engine.name) ~= false and not M.drained(engine)
+    return shared():get("up:" .. engine.name) ~= false and M.drained(engine) ~= true
+end
+
+function M.is_last_resort(engine)
+    return M.drained(engine) == "unless_last"
 end
 
 function M.take(engine, from_queue)
@@ -166,13 +181,18 @@ function M.load(engine)
     return M.in_flight(engine) / engine.max_connections
 end
 
-function M.drain(engine, on)
-    if on then
-        shared():set("drained:" .. engine.name, true)
-    else
-        shared():delete("drained:" .. engine.name)
+-- What drains unless an engine is the last one neither weakens nor ends what somebody else has drained.
+function M.drain(engine, on, unless_last)
+    local key = "drained:" .. engine.name
+    if unless_last and shared():get(key) == true then
+        return
     end
-    note(engine, ngx.WARN, on and "is drained" or "is drained no more")
+    if on then
+        shared():set(key, unless_last and "unless_last" or true)
+    else
+        shared():delete(key)
+    end
+    note(engine, ngx.WARN, on and (unless_last and "is drained, unless it is the last" or "is drained") or "is drained no more")
 end
 
 function M.is_up(engine)
@@ -182,7 +202,8 @@ end
 function M.state(engine)
     local up = M.is_up(engine)
     return {
-        name = engine.name, service = engine.service, up = up, drained = M.drained(engine), why = shared():get("why:" .. engine.name),
+        name = engine.name, host = engine.host, service = engine.service, up = up, drained = M.drained(engine) ~= false,
+        unless_last = M.is_last_resort(engine), why = shared():get("why:" .. engine.name),
         checked = shared():get("up:" .. engine.name) ~= nil, in_flight = M.in_flight(engine), queued = shared():get("queue:" .. engine.name) or 0,
         limit = limit_of(engine),
     }

@@ -119,31 +119,35 @@ local function in_order(targets)
     return ordered
 end
 
+-- The engines that may be taken now, and how many more there would be without them.
 local function usable(state)
-    local left = {}
+    local left, last_resort = {}, {}
     for _, target in ipairs(in_order(state.targets)) do
         if not state.tried[target.engine.name] and engines.usable(target.engine) then
-            table.insert(left, target)
+            table.insert(engines.is_last_resort(target.engine) and last_resort or left, target)
         end
     end
-    return left
+    if #left == 0 then
+        return last_resort, 0
+    end
+    return left, #last_resort
 end
 
 local function take_free(state, from_queue)
-    local left = usable(state)
+    local left, more = usable(state)
     for _, target in ipairs(left) do
         -- What only asks for a list does not wait behind what generates.
         if state.light or engines.take(target.engine, target.engine == from_queue) then
             state.holds = not state.light
-            return target, #left
+            return target, #left + more
         end
     end
-    return nil, #left
+    return nil, #left + more
 end
 
 -- Wait in the queue of the first engine that has room in it, and take whichever becomes free.
 local function wait_for_one(state)
-    for _, target in ipairs(usable(state)) do
+    for _, target in ipairs((usable(state))) do
         if engines.enqueue(target.engine) then
             state.queue = target.engine
             local deadline = ngx.now() + config.limits.queue_timeout

@@ -63,10 +63,21 @@ function M.metrics()
     ngx.print(metrics.text())
 end
 
+-- What is known of each, and the aliases and models that it answers to.
 function M.engines()
-    local found = setmetatable({}, cjson.array_mt)
+    local found, by_name = setmetatable({}, cjson.array_mt), {}
     for place, engine in ipairs(config.engines) do
         found[place] = engines.state(engine)
+        found[place].answers = setmetatable({}, cjson.array_mt)
+        by_name[engine.name] = found[place]
+    end
+    for name, targets in pairs(config.routes) do
+        for _, target in ipairs(targets) do
+            table.insert(by_name[target.engine].answers, name)
+        end
+    end
+    for _, state in ipairs(found) do
+        table.sort(state.answers)
     end
     return answer.json(200, found)
 end
@@ -83,7 +94,7 @@ function M.drain(on)
     if not engine then
         return answer.json(404, {error = "No engine has this name. GET /engines lists them."})
     end
-    engines.drain(engine, on)
+    engines.drain(engine, on, ngx.var.arg_unless_last == "1")
     return answer.json(200, engines.state(engine))
 end
 

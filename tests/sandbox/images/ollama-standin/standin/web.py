@@ -110,6 +110,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _serve(self):
         path = urllib.parse.unquote(self.path.partition("?")[0])
+        name = self.headers.get("X-Request-Id")
+        if name:
+            # Before anything is done with it: a server that is killed later has still said that it got the request.
+            print("[STANDIN] begin %s %s" % (name, path), file=sys.stderr, flush=True)
         try:
             self._guard()
             self.server.api.dispatch(self, self.command, path)
