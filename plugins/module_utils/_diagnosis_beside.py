@@ -79,8 +79,8 @@ def _engines(wanted, unserved, host, result):
             return
         why = "; ".join([_why(engine) for engine in out] + drained) or evidence
         result.add(finding("alias_without_engine", "critical", "gateway", f"{unserved['evidence']}: {unserved['found']}; {why}", WITHOUT_ENGINE,
-                           "Mend what the gateway says of each engine. One that is drained is put back by POST /undrain/ENGINE at the gateway's admin port, or by"
-                           " taking it out of gateway_drained and running the playbook site.", names))
+                           "Mend what the gateway says of each engine. One that is drained is put back by POST /undrain/ENGINE at the gateway's admin port, or"
+                           " by taking it out of gateway_drained and running the playbook site.", names))
         return
     for engine in out:
         if engine not in told:

@@ -16,7 +16,7 @@ def test_it_runs_on_the_reserved_cpus_alone(host, sh, plan, unit):
     assert host.service(unit).is_running and host.service(unit).is_enabled
     group = sh(f"systemctl show --property ControlGroup --value {unit}")
     assert cpus(sh(f"cat /sys/fs/cgroup{group}/cpuset.cpus.effective")) == cpus(plan["system"]["cpuset"])
-    assert int(sh(f"cat /sys/fs/cgroup{group}/memory.max")) <= 512 << 20
+    assert int(sh(f"cat /sys/fs/cgroup{group}/memory.max")) <= 1 << 30
 
 
 def test_everything_listens_on_loopback(sh):

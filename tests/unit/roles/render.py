@@ -31,8 +31,8 @@ PLAYBOOK = [{
 }]
 
 
-def render(folder, role, wanted, cases, facts=None):
-    """Return for each case, a dictionary of variables over the role's defaults, the wanted variables as {name: value}."""
+def render(folder, role, wanted, cases, facts=None, groups=()):
+    """Return for each case, a dictionary of variables over the role's defaults, the wanted variables as {name: value}; each is a host of some groups."""
     defaults = yaml.safe_load((REPO / "roles" / role / "defaults" / "main.yml").read_text(encoding="utf-8"))
     common = {
         "ansible_python_interpreter": sys.executable, "case_role_vars": str(REPO / "roles" / role / "vars" / "main.yml"),
@@ -41,7 +41,8 @@ def render(folder, role, wanted, cases, facts=None):
     }
     hosts = {f"case{number:03d}": {**defaults, **case} for number, case in enumerate(cases)}
     (folder / "inventory.yml").write_text(yaml.safe_dump({"all": {
-        "vars": common, "hosts": {"localhost": {}}, "children": {"cases": {"hosts": hosts}}}}), encoding="utf-8")
+        "vars": common, "hosts": {"localhost": {}}, "children": {
+            "cases": {"hosts": hosts}, **{name: {"hosts": dict.fromkeys(hosts)} for name in groups}}}}), encoding="utf-8")
     (folder / "playbook.yml").write_text(yaml.safe_dump(PLAYBOOK), encoding="utf-8")
     play(folder)
     return json.loads((folder / "computed.json").read_text(encoding="utf-8"))

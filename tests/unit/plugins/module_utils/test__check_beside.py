@@ -57,7 +57,7 @@ def test_a_right_host(tmp_path, kind):
     assert all(check["expected"] and check["found"] and check["evidence"] and not check["hint"] for check in checks)
     # Whoever proves changes nothing: no request but a GET, and none that makes a token.
     asked = {(method, path) for services in (beside.front, beside.admin, beside.others) for method, path, _body, _key in services.asked}
-    assert asked == {("GET", path) for path in ("/healthz", "/metrics", "/engines", "/drain/", "/v1/models", "/ollama/api/version", "/vllm/version", "/-/ready")}
+    assert asked == {("GET", path) for path in (*_check_beside.HOST_ONLY, *_check_beside.WITH_KEY, "/healthz", "/-/ready")}
 
 
 def answers(service, path, status, text="{}"):
@@ -69,9 +69,11 @@ def listens(name, *places):
 
 
 WRONG = {
-    "thread": (lambda beside: beside.host.thread(4000, 4001, "nginx", "0-15"), ("gateway", "threads_in_cpuset"), "process 4000 (nginx) thread 4001 may run on 0-15"),
+    "thread": (lambda beside: beside.host.thread(4000, 4001, "nginx", "0-15"), ("gateway", "threads_in_cpuset"),
+               "process 4000 (nginx) thread 4001 may run on 0-15"),
     "exporter's thread": (lambda beside: beside.host.thread(4100, 4100, "python3", "6"), ("exporter", "threads_in_cpuset"), "may run on 6"),
-    "memory": (lambda beside: beside.host.write("/sys/fs/cgroup/system.slice/erni-ki-gateway.service/memory.max", 2 << 30), ("gateway", "memory_limit"), "2048 MiB"),
+    "memory": (lambda beside: beside.host.write("/sys/fs/cgroup/system.slice/erni-ki-gateway.service/memory.max", 2 << 30), ("gateway", "memory_limit"),
+               "2048 MiB"),
     "no memory limit": (lambda beside: beside.host.write("/sys/fs/cgroup/system.slice/prometheus.service/memory.max", "max"), ("prometheus", "memory_limit"),
                         "no limit"),
     "everywhere": (listens("gateway", ("0.0.0.0", 8080), 0, 1), ("gateway", "listens_only_on"), "0.0.0.0:8080"),
