@@ -59,6 +59,12 @@ def drain(gateway, host, timeout, change=True):
         return {**found, "notes": ["no gateway of this version runs here yet: nothing is drained"]}
     awaited = []
     for engine in of_host(engines, host):
+        alone = alone_for(engines, engine)
+        if alone and engine["up"]:
+            found["notes"].append(f"{engine['name']} is the last engine for {', '.join(alone)}: it keeps getting these requests while its host is changed")
+        if alone and set(alone) == set(engine["answers"]) and not engine["unless_last"]:
+            # Nobody can stand in: it is never without requests, and who watches the gateway would be told that none can be answered.
+            continue
         if change:
             gateway.drain(engine["name"], True)
         if engine["unless_last"]:
@@ -66,12 +72,8 @@ def drain(gateway, host, timeout, change=True):
         if engine["unless_last"] or not engine["drained"]:
             found["drained"].append(engine["name"])
             found["by_hand"].append(f"curl -X POST {gateway.url}/undrain/{engine['name']}")
-        alone = alone_for(engines, engine)
-        # One that nobody can stand in for is never without requests; one that is needed for a few of its names may well be.
         if set(alone) != set(engine["answers"]) or not alone:
             awaited.append(engine["name"])
-        if alone and engine["up"]:
-            found["notes"].append(f"{engine['name']} is the last engine for {', '.join(alone)}: it keeps getting these requests while its host is changed")
     if change and awaited:
         found["busy"] = wait(gateway, awaited, timeout)
         found["notes"] += [f"{name} still has {count} request{'s' if count > 1 else ''} at work after {timeout} s (gateway_drain_timeout): "

@@ -11,7 +11,8 @@ version_added: 0.1.0
 short_description: Takes a host's engines out of a gateway while the host is changed
 description:
   - Runs on the gateway's host. Requests that another engine can answer go there from now on, and those at work are waited for.
-  - An engine is drained unless it is the last one. A request that no other engine could answer still reaches it, since there is nothing better to do with it.
+  - An engine is drained unless it is the last one. A request that no other engine could answer still reaches it, since there is nothing better to do with it;
+    and one that no other could stand in for, whatever it is asked for, is not drained at all.
   - An engine that somebody has drained by hand, or with C(gateway_drained), stays drained.
 author: The erni_ki.inference team (@erni-ki)
 extends_documentation_fragment:

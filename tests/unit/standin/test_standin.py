@@ -443,6 +443,18 @@ def test_it_is_named_for_what_it_is(tiny):
     assert (harness.IMAGE / "README.md").read_text().startswith("# The Ollama stand-in\n\nThis is **not Ollama**.")
 
 
+def test_a_request_with_an_id_is_logged_when_it_begins(tiny):
+    """So that a test can see who got a request, whatever became of it."""
+    connection = http.client.HTTPConnection("127.0.0.1", tiny.port, timeout=WAIT_S)
+    with contextlib.closing(connection):
+        body = {"model": "tinystory", "stream": True, "max_tokens": 3, "messages": [{"role": "user", "content": "Once"}]}
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), {"X-Request-Id": "0123abc"})
+        assert connection.getresponse().read().rstrip().endswith(b"data: [DONE]")
+    lines = tiny.log().splitlines()
+    begun = lines.index("[STANDIN] begin 0123abc /v1/chat/completions")
+    until(lambda: any("| 200 |" in line and "/v1/chat/completions" in line for line in tiny.log().splitlines()[begun + 1:]))
+
+
 def test_it_is_python_s_standard_library_alone():
     """Its imports, in a Python without anything else."""
     names = sorted(path.stem for path in (harness.IMAGE / "standin").glob("*.py") if not path.stem.startswith("__"))

@@ -57,16 +57,24 @@ def test_what_somebody_drained_stays_so(run):
 
 
 @pytest.mark.parametrize("second", [{"up": False}, {"drained": True}])
-def test_the_last_engine_is_told_and_not_waited_for(run, second):
+def test_the_last_engine_is_told_and_left_alone(run, second):
     with Admin(engine("a-vllm", in_flight=10**9), engine("b-vllm", **second)) as admin:
         found = run(admin.port)[1]
         assert len(found["notes"]) == 1 and "a-vllm is the last engine for chat" in found["notes"][0] and found["busy"] == {}
+        assert found["drained"] == admin.asked == []
 
 
 def test_one_that_is_needed_for_a_model_of_its_own_is_told_and_waited_for(run):
     with Admin(engine("a-vllm", ["chat", "own"], in_flight=3), engine("b-vllm")) as admin:
         found = run(admin.port)[1]
         assert "is the last engine for own:" in found["notes"][0] and admin.engines["a-vllm"]["in_flight"] == 0
+
+
+def test_the_last_one_that_was_left_drained_is_put_back(run):
+    with Admin(engine("a-vllm", drained=True, unless_last=True, in_flight=10**9)) as admin:
+        found = run(admin.port)[1]
+        assert found["left_drained"] == ["a-vllm"] and found["busy"] == {}
+        assert run(admin.port, state="served")[1]["put_back"] == ["a-vllm"]
 
 
 def test_a_dead_last_one_is_no_news(run):
