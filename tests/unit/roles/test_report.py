@@ -105,7 +105,9 @@ class Run:
         for name in MODULES:
             (self.home / "plugins" / "modules" / f"{name}.py").write_text(MODULE.format(folder=str(folder), name=name), encoding="utf-8")
         (self.home / "roles").mkdir()
-        (self.home / "roles" / "report").symlink_to(REPO / "roles" / "report")
+        # The defaults of the others say what stands beside the engines.
+        for name in ("report", "gateway", "exporter", "monitoring"):
+            (self.home / "roles" / name).symlink_to(REPO / "roles" / name)
 
     def host(self, name, raw, **variables):
         file = f"host{len(self.hosts)}"
