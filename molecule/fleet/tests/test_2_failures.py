@@ -6,13 +6,17 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 
 import pytest
 
 # The node's own requests, past the gateway: two at work and in the queue are all that its engine takes.
-BUSY = ("for n in 1 2 3; do systemd-run --unit fleet-busy-$n python3 -c 'import urllib.request as r; "
-        "r.urlopen(r.Request(\"http://10.99.0.12:11434/api/generate\", b\"{\\\"model\\\": \\\"tinystory\\\", \\\"options\\\": {\\\"num_predict\\\": 100000}}\", "
-        "{\"Host\": \"localhost\"})).read()'; done")
+ASK = """
+import json, urllib.request
+body = {"model": "tinystory", "prompt": "Once", "options": {"num_predict": 100000}}
+urllib.request.urlopen(urllib.request.Request("http://10.99.0.12:11434/api/generate", json.dumps(body).encode(), {"Host": "localhost"})).read()
+"""
+BUSY = f"for n in 1 2 3; do systemd-run --unit fleet-busy-$n python3 -c {shlex.quote(ASK)}; done"
 
 
 @contextlib.contextmanager

@@ -13,7 +13,8 @@ import threading
 
 def engine(name, answers=("chat",), **more):
     host, unused, service = name.rpartition("-")
-    return {"name": name, "host": host, "service": service, "up": True, "drained": False, "unless_last": False, "in_flight": 0, "answers": list(answers), **more}
+    return {"name": name, "host": host, "service": service, "up": True, "drained": False, "unless_last": False, "in_flight": 0,
+            "answers": list(answers), **more}
 
 
 class Admin:
