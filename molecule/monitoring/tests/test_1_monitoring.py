@@ -26,7 +26,8 @@ def test_everything_listens_on_loopback(sh):
 
 
 def test_the_packages_own_configuration_is_as_it_came(sh):
-    assert sh("dpkg --verify prometheus prometheus-alertmanager prometheus-node-exporter || true") == ""
+    # The sandbox's disk has no documents.
+    assert sh("dpkg --verify prometheus prometheus-alertmanager prometheus-node-exporter | grep -v ' /usr/share/doc\\| /usr/share/man' || true") == ""
 
 
 def test_all_targets_answer(ask, wait_for):
