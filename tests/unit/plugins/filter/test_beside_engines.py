@@ -44,13 +44,15 @@ def test_a_host_of_its_own():
 
 @pytest.mark.parametrize("role", ["gateway", "exporter"])
 @pytest.mark.parametrize("own, required", [
-    ({"state": "absent"}, None), ({"state": "unmanaged"}, None), ({"decided": False}, None), ({"state": "present"}, True), ({"decided": True}, True), ({}, False)])
+    ({"state": "absent"}, None), ({"state": "unmanaged"}, None), ({"decided": False}, None), ({"state": "present"}, True), ({"decided": True}, True),
+    ({}, False)])
 def test_whether_a_host_has_it(role, own, required):
     assert found(**{f"{role}_{name}": value for name, value in own.items()}).get(role, {}).get("required") is required
 
 
 @pytest.mark.parametrize("address, listens, url", [
-    ("0.0.0.0", "0.0.0.0:8443", "https://127.0.0.1:8443"), ("[::]", "[::]:8443", "https://[::1]:8443"), ("192.0.2.1", "192.0.2.1:8443", "https://192.0.2.1:8443"),
+    ("0.0.0.0", "0.0.0.0:8443", "https://127.0.0.1:8443"), ("[::]", "[::]:8443", "https://[::1]:8443"),
+    ("192.0.2.1", "192.0.2.1:8443", "https://192.0.2.1:8443"),
     ("2001:db8::1", "[2001:db8::1]:8443", "https://[2001:db8::1]:8443")])
 def test_a_gateway_for_the_network(address, listens, url):
     made = found(gateway_bind_address=address, gateway_port="8443", gateway_tls="self_signed", gateway_api_keys=[{"name": "a"}],
