@@ -12,13 +12,10 @@ short_description: What has to stand beside the engines of a host
 description:
   - Reads the variables of a host, and says which units of the gateway, the exporter and the monitoring it has, where they listen and what holds them. It is
     what M(erni_ki.inference.colocation_info) and M(erni_ki.inference.diagnosis_info) take as O(erni_ki.inference.colocation_info#module:beside).
+  - What the host does not set has the default of the collection's role.
 options:
   _input:
     description: The variables of the host.
-    type: dict
-    required: true
-  defaults:
-    description: The values of the variables C(gateway_…), C(exporter_…) and C(monitoring_…) that the host does not set.
     type: dict
     required: true
 """
@@ -26,9 +23,7 @@ options:
 EXAMPLES = r"""
 - name: Show what has to stand beside the engines
   ansible.builtin.debug:
-    msg: "{{ hostvars[inventory_hostname] | erni_ki.inference.beside_engines(defaults=defaults) }}"
-  vars:
-    defaults: "{{ lookup('ansible.builtin.file', 'defaults.yml') | from_yaml }}"
+    msg: "{{ hostvars[inventory_hostname] | erni_ki.inference.beside_engines }}"
 """
 
 RETURN = r"""
@@ -68,11 +63,30 @@ _value:
       sample: false
 """
 
+import functools
+import pathlib
+
+import yaml
 from ansible_collections.erni_ki.inference.plugins.module_utils import _beside
+
+ROLES = pathlib.Path(__file__).parents[2] / "roles"
+
+
+@functools.lru_cache(maxsize=1)
+def defaults():
+    """Return the defaults of the roles that put something beside the engines; they are not among the variables of a host."""
+    found = {}
+    for role in ("gateway", "exporter", "monitoring"):
+        found.update(yaml.safe_load((ROLES / role / "defaults" / "main.yml").read_text(encoding="utf-8")))
+    return found
+
+
+def beside_engines(variables):
+    return _beside.expected(variables, defaults())
 
 
 class FilterModule:
     """The filter of that name."""
 
     def filters(self):
-        return {"beside_engines": _beside.expected}
+        return {"beside_engines": beside_engines}

@@ -5,7 +5,7 @@
 """What stands beside the engines of a host, as its variables say: the gateway, the exporter and the monitoring."""
 from __future__ import annotations
 
-from ansible_collections.erni_ki.inference.plugins.module_utils._address import bracketed, is_everywhere
+from ansible_collections.erni_ki.inference.plugins.module_utils._address import bracketed
 
 
 def is_inference(variables):
@@ -47,7 +47,7 @@ def _must(role, value):
 
 def _at(address, port, scheme="http"):
     """Return where a program listens, and the URL under which its own host asks it."""
-    asked = {"0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "[::1]"}.get(address, address) if is_everywhere(address) else address
+    asked = {"0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "[::1]"}.get(address, address)
     return {"listens": [f"{bracketed(address)}:{port}"], "url": f"{scheme}://{bracketed(asked)}:{port}"}
 
 

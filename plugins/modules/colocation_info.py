@@ -23,6 +23,7 @@ author: The erni_ki.inference team (@erni-ki)
 extends_documentation_fragment:
   - erni_ki.inference._attributes
   - erni_ki.inference._attributes.info
+  - erni_ki.inference._beside
 requirements:
   - The Docker SDK for Python (the Python package C(docker)) on the host.
   - The rights of root on the host, to see the processes of others.
@@ -77,43 +78,6 @@ options:
   ollama_model:
     description: The model that is to generate a token in Ollama. The first that it lists by default.
     type: str
-  beside:
-    description:
-      - What stands beside the engines on this host, as units of systemd that run on the CPUs which the plan leaves to the system. The filter
-        P(erni_ki.inference.beside_engines#filter) makes it of a host's variables.
-      - Without it only the engines and the host around them are judged.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      service:
-        description: Which unit it is.
-        type: str
-        required: true
-        choices: [gateway, exporter, prometheus, alertmanager, node_exporter]
-      required:
-        description: Whether it is a fault that this collection has not put it on the host. Otherwise it is passed over where it is not.
-        type: bool
-        default: true
-      memory_mib:
-        description: The memory limit that it must have, in MiB. Without it, it must have one.
-        type: int
-      listens:
-        description: Where it must listen, and nowhere else, each as C(ADDRESS:PORT).
-        type: list
-        elements: str
-        required: true
-      url:
-        description: The base URL under which the host itself asks it. With C(https) nobody asks who signed the certificate.
-        type: str
-        required: true
-      admin_url:
-        description: The base URL of the gateway's own page of what it knows of each engine.
-        type: str
-      keys:
-        description: Whether the gateway must refuse whoever has no key.
-        type: bool
-        default: false
   generate:
     description:
       - Whether each service has to generate a token. It may have to load a model for it.

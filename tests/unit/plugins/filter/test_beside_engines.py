@@ -4,26 +4,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-import pathlib
-
 import pytest
 import yaml
 
 from ansible_collections.erni_ki.inference.plugins.filter import beside_engines as plugin
 from ansible_collections.erni_ki.inference.plugins.module_utils import _check_beside
 
-ROLES = pathlib.Path(__file__).resolve().parents[4] / "roles"
-DEFAULTS = {}
-for role in ("gateway", "exporter", "monitoring"):
-    DEFAULTS.update(yaml.safe_load((ROLES / role / "defaults" / "main.yml").read_text(encoding="utf-8")))
-
 
 def found(**variables):
-    return {one["service"]: one for one in plugin.FilterModule().filters()["beside_engines"](variables, defaults=DEFAULTS)}
+    return {one["service"]: one for one in plugin.FilterModule().filters()["beside_engines"](variables)}
 
 
 def test_the_filter_takes_and_gives_what_its_documentation_says():
-    assert set(yaml.safe_load(plugin.DOCUMENTATION)["options"]) == {"_input", "defaults"}
+    assert set(yaml.safe_load(plugin.DOCUMENTATION)["options"]) == {"_input"}
     fields = yaml.safe_load(plugin.RETURN)["_value"]["contains"]
     assert set(fields) == set(_check_beside.options()) and set(found()["gateway"]) == set(fields)
     assert {name: type(value).__name__ for name, value in found()["gateway"].items()} == {name: field["type"] for name, field in fields.items()}
