@@ -9,7 +9,7 @@ import pytest
 from machine import container_group
 
 # Holds as many bytes as it is told.
-HOG = "import sys, time; held = b'1' * int(sys.argv[1]); time.sleep(86400)"
+HOG = 'import sys, time; held = b"1" * int(sys.argv[1]); time.sleep(86400)'
 BUSY = "while True: pass"
 FULL = "/var/tmp/full"
 BAD = {
@@ -23,8 +23,8 @@ def fixture_started(host, sh):
     units = []
 
     def start(unit, group, code, *words, before=""):
-        host.run_expect([0], "systemd-run --collect --unit %s sh -c %s", unit,
-                        f"echo $$ > {group}/cgroup.procs && {before} exec python3 -c '{code.replace(chr(39), chr(34))}' {' '.join(map(str, words))}")
+        host.run_expect([0], "systemd-run --collect --expand-environment=no --unit %s sh -c %s", unit,
+                        f"echo $$ > {group}/cgroup.procs && {before} exec python3 -c '{code}' {' '.join(map(str, words))}")
         units.append(unit)
     yield start
     for unit in units:
@@ -36,6 +36,14 @@ def fixture_ollama(sh):
     return container_group(sh, "ollama")
 
 
+@pytest.fixture(name="wait_until_told")
+def fixture_wait_until_told(told, wait_for):
+    """Until the receiver was told of each (alert, service), as firing or as resolved."""
+    def wait(alerts, state):
+        wait_for(lambda: alerts <= {(name, service) for name, status, service in told() if status == state}, f"{sorted(alerts)} {state}")
+    return wait
+
+
 def to_spare(sh, group, share):
     """The bytes that bring a group's working set to a share of its limit."""
     limit, used = map(int, sh(f"cat {group}/memory.max {group}/memory.current").split())
@@ -43,35 +51,35 @@ def to_spare(sh, group, share):
     return int(share * limit) - used + idle
 
 
-def test_what_goes_wrong_is_told_of_and_its_end(host, sh, told, wait_for, ollama, started):
+def test_what_goes_wrong_is_told_of_and_its_end(host, sh, wait_until_told, ollama, started):
     vllm = container_group(sh, "vllm")
     own = sh(f"cat {vllm}/cpuset.cpus")
     try:
         # Somebody who is in no group, and so on any CPU; each of the others goes for Ollama, and for one thing of it.
-        started("stranger", "/sys/fs/cgroup", BUSY, before="taskset -c 0")
+        started("stranger", "/sys/fs/cgroup", BUSY, before="taskset -pc 0 $$ &&")
         started("hog", ollama, HOG, to_spare(sh, ollama, 0.975))
         started("busy", ollama, BUSY)
         sh(f"echo '20000 100000' > {ollama}/cpu.max")
         sh(f"echo 0-11 > {vllm}/cpuset.cpus")
         sh("docker kill --signal STOP ollama")
         sh(f"fallocate -l $(($(df --output=avail -B1 / | tail -1) - $(df --output=size -B1 / | tail -1) / 20)) {FULL}")
-        wait_for(lambda: BAD <= {(name, service) for name, status, service in told() if status == "firing"}, f"the receiver is told of {sorted(BAD)}")
+        wait_until_told(BAD, "firing")
     finally:
         sh(f"rm -f {FULL}; docker kill --signal CONT ollama; echo {own} > {vllm}/cpuset.cpus; echo max > {ollama}/cpu.max")
         host.run("systemctl stop stranger hog busy")
-    wait_for(lambda: BAD <= {(name, service) for name, status, service in told() if status == "resolved"}, "the receiver is told of the end of each")
+    wait_until_told(BAD, "resolved")
 
 
-def test_memory_that_is_not_there_is_told_of(sh, told, wait_for, ollama, started):
+def test_memory_that_is_not_there_is_told_of(sh, wait_until_told, ollama, started):
     # Whoever asks for it is the one that the kernel ends, and not Ollama.
     started("greedy", ollama, HOG, to_spare(sh, ollama, 1.5), before="echo 1000 > /proc/self/oom_score_adj &&")
-    wait_for(lambda: ["ErniKiOomKill", "firing", "ollama"] in told(), "the receiver is told of it")
+    wait_until_told({("ErniKiOomKill", "ollama")}, "firing")
     assert sh("docker inspect --format '{{.State.Running}} {{.RestartCount}}' ollama") == "true 0"
 
 
-def test_who_watches_is_watched(sh, told, wait_for):
+def test_who_watches_is_watched(sh, wait_until_told):
     gone = {("ErniKiExporterGone", ""), ("ErniKiGatewayGone", "")}
     sh("systemctl stop erni-ki-exporter erni-ki-gateway")
-    wait_for(lambda: gone <= {(name, service) for name, status, service in told() if status == "firing"}, f"the receiver is told of {sorted(gone)}")
+    wait_until_told(gone, "firing")
     sh("systemctl start erni-ki-exporter erni-ki-gateway")
-    wait_for(lambda: gone <= {(name, service) for name, status, service in told() if status == "resolved"}, "the receiver is told of their end")
+    wait_until_told(gone, "resolved")
