@@ -12,6 +12,7 @@ import os
 import pathlib
 import shlex
 import subprocess
+import time
 
 import pytest
 
@@ -147,6 +148,20 @@ def fixture_fingerprint(host):
 @pytest.fixture(name="plan")
 def fixture_plan(sh):
     return json.loads(sh("cat /etc/erni-ki/plan.json"))
+
+
+def wait_for(condition, what="", seconds=900, pause=2):
+    """Wait until a condition holds, and return the seconds that took."""
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < seconds, f"not within {seconds} s: {what}"
+        time.sleep(pause)
+    return time.monotonic() - start
+
+
+@pytest.fixture(name="wait_for", scope="session")
+def fixture_wait_for():
+    return wait_for
 
 
 def cpus(text):

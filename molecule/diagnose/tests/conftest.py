@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import pathlib
 import sys
-import time
 
 import pytest
 
@@ -28,14 +27,7 @@ def find(result, code, service=None):
     return found[0]
 
 
-def wait_for(condition, seconds=900, pause=2):
-    start = time.monotonic()
-    while not condition():
-        assert time.monotonic() - start < seconds, f"not within {seconds} s"
-        time.sleep(pause)
-
-
 @pytest.fixture(name="look")
-def fixture_look():
+def fixture_look(wait_for):
     """The tests' own helpers, which no test file can import from here."""
     return type("Look", (), {"codes": staticmethod(codes), "find": staticmethod(find), "wait_for": staticmethod(wait_for)})

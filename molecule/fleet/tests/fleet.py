@@ -9,28 +9,14 @@ import base64
 import json
 import pathlib
 import re
-import time
 
 import pytest
 import testinfra
 import yaml
-from machine import REPO, ansible, asking
+from machine import REPO, ansible, asking, wait_for
 
 SCENARIO = pathlib.Path(__file__).resolve().parents[1]
 INVENTORY = SCENARIO / "inventory"
-# Nothing here should take a fraction of it; an emulated machine on a busy one may.
-PATIENCE_S = 900
-
-
-def wait_for(condition, what, seconds=PATIENCE_S, pause=1):
-    """Return what the condition returns as soon as that is true."""
-    end = time.monotonic() + seconds
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        time.sleep(pause)
 
 
 class Node:
@@ -58,10 +44,6 @@ class Node:
         else:
             self.sh(f"rm -f {folder}/control.json")
 
-    def engine(self, signal):
-        """A signal for every process of the engine."""
-        self.sh(f"kill -{signal} $(docker top ollama -o pid | tail -n +2)")
-
 
 @pytest.fixture(name="nodes", scope="session")
 def fixture_nodes():
@@ -78,7 +60,8 @@ class Gateway:
         return {one["name"]: one for one in json.loads(self.node.sh(asking("http://127.0.0.1:9836/engines")))}
 
     def post(self, path):
-        self.node.sh("python3 -c 'import sys, urllib.request as r; r.urlopen(r.Request(sys.argv[1], method=\"POST\"))' http://127.0.0.1:9836" + path)
+        # A POST has a body.
+        self.node.sh(asking("http://127.0.0.1:9836" + path, now=True))
 
     def wait(self, **wanted):
         """Until engines are up or not: node1=True."""

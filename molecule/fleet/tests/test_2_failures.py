@@ -20,51 +20,57 @@ BUSY = f"for n in 1 2 3; do systemd-run --unit fleet-busy-$n python3 -c {shlex.q
 
 
 @contextlib.contextmanager
+def out(node, gateway, begin, end):
+    node.sh(begin)
+    try:
+        yield gateway.wait(node2=False)
+    finally:
+        node.sh(end)
+    gateway.wait(node2=True)
+
+
 def killed(node, gateway):
-    node.sh("docker kill ollama")
-    yield gateway.wait(node2=False)
-    node.sh("docker start ollama")
-    gateway.wait(node2=True)
+    return out(node, gateway, "docker kill ollama", "docker start ollama")
 
 
-@contextlib.contextmanager
 def stopped(node, gateway):
-    node.engine("STOP")
-    yield gateway.wait(node2=False)
-    node.engine("CONT")
-    gateway.wait(node2=True)
+    processes = "$(docker top ollama -o pid | tail -n +2)"
+    return out(node, gateway, f"kill -STOP {processes}", f"kill -CONT {processes}")
+
+
+def cut_off(node, gateway):
+    # Before Docker's own rules, and without a word: frames are lost, as on a cable that is pulled.
+    rule = "PREROUTING -i eth1 -j DROP"
+    return out(node, gateway, f"iptables -t raw -I {rule}", f"iptables -t raw -D {rule}")
 
 
 @contextlib.contextmanager
 def full(node, unused):
     node.sh(BUSY)
-    yield
-    node.sh("systemctl stop 'fleet-busy-*'")
+    try:
+        yield
+    finally:
+        node.sh("systemctl stop 'fleet-busy-*'")
 
 
 @contextlib.contextmanager
 def slow(node, unused):
     node.control(ms_per_token=300)
-    yield
-    node.control()
-
-
-@contextlib.contextmanager
-def cut_off(node, gateway):
-    # Before Docker's own rules, and without a word: frames are lost, as on a cable that is pulled.
-    node.sh("iptables -t raw -I PREROUTING -i eth1 -j DROP")
-    yield gateway.wait(node2=False)
-    node.sh("iptables -t raw -D PREROUTING -i eth1 -j DROP")
-    gateway.wait(node2=True)
+    try:
+        yield
+    finally:
+        node.control()
 
 
 @contextlib.contextmanager
 def drained(node, gateway):
     gateway.post("/drain/node2-ollama")
     before = len(node.begun())
-    yield
-    assert len(node.begun()) <= before + 1                  # the one that was on its way
-    gateway.post("/undrain/node2-ollama")
+    try:
+        yield
+        assert len(node.begun()) <= before + 1              # the one that was on its way
+    finally:
+        gateway.post("/undrain/node2-ollama")
 
 
 @contextlib.contextmanager

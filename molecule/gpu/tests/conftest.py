@@ -8,7 +8,6 @@ from __future__ import annotations
 import pathlib
 import shlex
 import sys
-import time
 
 import pytest
 
@@ -101,16 +100,6 @@ class Ollama:
         self.heard += len(self.told())
 
 
-def wait_for(condition, seconds, pause=1):
-    """Return how long it took until the condition held."""
-    start = time.monotonic()
-    while True:
-        if condition():
-            return time.monotonic() - start
-        assert time.monotonic() - start < seconds, f"not within {seconds} s"
-        time.sleep(pause)
-
-
 @pytest.fixture(name="until")
-def fixture_until():
-    return wait_for
+def fixture_until(wait_for):
+    return lambda condition, seconds: wait_for(condition, seconds=seconds, pause=1)

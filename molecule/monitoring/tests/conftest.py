@@ -5,10 +5,10 @@
 """What the tests of the monitoring share: the scenario's settings, a receiver of alerts on the host, and waiting."""
 from __future__ import annotations
 
+import functools
 import json
 import pathlib
 import sys
-import time
 
 import pytest
 
@@ -52,10 +52,5 @@ def fixture_told(host, sh):
 
 
 @pytest.fixture(name="wait_for")
-def fixture_wait_for():
-    def wait(condition, what, seconds=1800, pause=5):
-        start = time.monotonic()
-        while not condition():
-            assert time.monotonic() - start < seconds, f"not within {seconds} s: {what}"
-            time.sleep(pause)
-    return wait
+def fixture_wait_for(wait_for):
+    return functools.partial(wait_for, seconds=1800, pause=5)
