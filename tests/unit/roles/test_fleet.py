@@ -128,6 +128,12 @@ def test_where_nobody_stands_in_nobody_waits_for_a_turn(site, hosts, gateways):
     assert sorted(log[:len(hosts)]) == sorted(f"{name} plan" for name in hosts) and not [line for line in log if "drain" in line]
 
 
+@pytest.mark.parametrize("serial", [0, "101%"])
+def test_a_number_of_turns_that_makes_no_sense_is_refused(site, serial):
+    printed, log, drained = site({name: {"site_serial": serial} for name in OLD}, {"gate": {}}, 2)
+    assert f"site_serial is {serial}, and" in " ".join(printed.split()) and log == drained == []
+
+
 def test_tags_that_change_no_service_drain_nobody(site):
     assert site({"old1": {}, "old2": {}}, {"gate": {}}, 0, "--tags", "gateway")[1] == ["old1 plan", "old2 plan", "gate gateway"]
 
