@@ -43,6 +43,7 @@ def test_the_units_are_held_to_the_reserved_cpus_on_loopback(written):
     assert "--storage.tsdb.retention.size=2048MB" in found["prometheus"]["ExecStart"] and found["prometheus"]["StateDirectory"] == "erni-ki-prometheus"
     assert found["prometheus-alertmanager"]["ExecStart"].endswith("--cluster.listen-address=")
     assert "LoadCredential" not in found["prometheus-alertmanager"]
+    assert "--no-collector.systemd" in found["prometheus-node-exporter"]["ExecStart"]
 
 
 def test_a_fleet_is_scraped_by_the_hosts_of_its_group(written):
