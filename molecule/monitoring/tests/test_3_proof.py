@@ -42,9 +42,10 @@ def fixture_judge(prove):
 
 @pytest.fixture(name="well")
 def fixture_well(host, wait_for):
-    """Whatever a test did to the gateway, the next one finds it well."""
+    """Whatever a test did to the gateway and the exporter, the next one finds them well."""
     def again():
         wait_for(lambda: host.run(asking(f"{FRONT}/healthz")).rc == 0, "every alias has an engine", seconds=900)
+        wait_for(lambda: host.run(asking("http://127.0.0.1:9835/metrics")).rc == 0, "the exporter answers", seconds=900)
     again()
     yield again
     again()
@@ -81,7 +82,7 @@ def test_the_playbook_judges_it_by_the_variables(play, well):
     assert run.code != 0 and "gateway: memory_limit" in run.text, run.text
 
 
-def test_unit_running(sh, judge, diagnose):
+def test_unit_running(sh, judge, diagnose, well):
     sh(f"systemctl stop {EXPORTER}")
     try:
         failed, table = judge("exporter")
@@ -92,7 +93,7 @@ def test_unit_running(sh, judge, diagnose):
         sh(f"systemctl start {EXPORTER}")
 
 
-def test_threads_in_cpuset(sh, judge):
+def test_threads_in_cpuset(sh, judge, well):
     """The exporter is held by its affinity, and so may be moved within what the fence leaves; the plan leaves it less."""
     sh("systemctl set-property --runtime system.slice AllowedCPUs=0-15")
     sh(f"for t in /proc/$(systemctl show -p MainPID --value {EXPORTER})/task/*; do taskset -pc 0-15 ${{t##*/}}; done")
