@@ -2,10 +2,11 @@
 # Copyright (c) 2026, the erni_ki.inference team
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What takes a GPU away from a container, and how Ollama gets it back."""
+"""What takes a GPU away from a container, how Ollama gets it back, and what the exporter tells of it."""
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from machine import asking
@@ -15,6 +16,16 @@ ORDINARY = ("null", "zero", "full", "random", "urandom", "tty")
 
 # An emulated machine may be slow; how soon the watchdog looks is asked of systemd.
 PATIENCE_S = 600
+
+
+@pytest.fixture(name="exported")
+def fixture_exported(sh):
+    """What the exporter tells: the value of a metric that has one series, None where it has none."""
+    def look(name):
+        found = re.findall(rf"^erni_ki_{name}(?:{{.*}})? (\S+)$", sh(asking("http://127.0.0.1:9835/metrics")), re.MULTILINE)
+        assert len(found) < 2, found
+        return float(found[0]) if found else None
+    return look
 
 
 def test_the_watchdog_looks_twice_within_a_minute(sh):
@@ -94,13 +105,38 @@ def fixture_unwatched(sh, ollama):
 
 
 @pytest.mark.parametrize("device", ["cpu", "partial"])
-def test_the_proof_notices_a_model_that_is_not_on_the_card(sh, ollama, prove, unwatched, device):
+def test_a_model_that_is_not_on_the_card_is_noticed(sh, ollama, prove, exported, until, unwatched, device):
     sh("mkdir -p /var/lib/erni-ki/ollama/standin")
     sh(f"echo '{json.dumps({'device': device})}' > /var/lib/erni-ki/ollama/standin/control.json")
     loaded = ollama.load()
     assert loaded["size_vram"] == 0 if device == "cpu" else 0 < loaded["size_vram"] < loaded["size"]
     result = prove(services=["ollama"], timeout=120)
     assert not result["ok"], result["table"]
+    until(lambda: exported("ollama_wrong_device") == 1, PATIENCE_S)
+
+
+def test_what_is_told_of_a_card_that_is_well(exported, until, ollama):
+    ollama.load()
+    until(lambda: exported("ollama_wrong_device") == 0, PATIENCE_S)
+    assert (exported("gpu_lost"), exported("gpu_driver_mismatch"), exported("gpu_temperature_celsius")) == (0, 0, 41)
+    assert 0 < exported("gpu_memory_used_bytes") <= exported("gpu_memory_ceiling_bytes") < exported("gpu_memory_total_bytes")
+
+
+@pytest.mark.parametrize("wrong, metric", [("fail=nvmlDevice 15", "gpu_lost"), ("fail=nvml 18", "gpu_driver_mismatch")])
+def test_a_lost_card_and_a_driver_of_another_version_are_told_of(card, exported, until, unwatched, wrong, metric):
+    card(wrong)
+    until(lambda: exported(metric) == 1, PATIENCE_S)
+    card()
+    until(lambda: exported(metric) == 0, PATIENCE_S)
+
+
+def test_a_hot_card_is_told_of(sh, exported, until):
+    heat = "sed -i 's/^temperature=.*/temperature={}/' /etc/standin-nvidia/base.conf"
+    sh(heat.format(91))
+    try:
+        until(lambda: exported("gpu_temperature_celsius") == 91, PATIENCE_S)
+    finally:
+        sh(heat.format(41))
 
 
 def test_a_specification_that_went_missing_is_written_anew(sh, until):
