@@ -38,8 +38,7 @@ def test_a_fleet(tmp_path):
     playbook = [{"hosts": "inference", "gather_facts": False, "roles": ["erni_ki.inference.usage"]}]
     (tmp_path / "playbook.yml").write_text(yaml.safe_dump(playbook), encoding="utf-8")
     said = play(tmp_path, "-e", "usage_since=2026-11-28", "-e", "usage_until=2026-11-29",
-                "-e", "{'__usage_log': '" + str(tmp_path) + "/{{ inventory_hostname }}', 'usage_report_folder': 'reports', '__usage_file': '"
-                + str(tmp_path) + "/reports/usage.csv'}")
+                "-e", "{'__usage_log': '" + str(tmp_path) + "/{{ inventory_hostname }}', 'usage_report_folder': '" + str(tmp_path / "reports") + "'}")
     found = list(csv.DictReader((tmp_path / "reports" / "usage.csv").read_text(encoding="utf-8").splitlines()))
     assert [(row["host"], row["service"], row["tokens_out"], row["cpu_seconds"]) for row in found] == [
         ("h1", "vllm", "30", "90.0"), ("h2", "vllm", "60", "90.0")]
