@@ -38,9 +38,13 @@ def fixture_ollama(sh):
 
 @pytest.fixture(name="wait_until_told")
 def fixture_wait_until_told(told, wait_for):
-    """Until the receiver was told of each (alert, service), as firing or as resolved."""
+    """Until the receiver was told of each (alert, service), as firing or as resolved, since the test began or last waited."""
+    known = len(told())
+
     def wait(alerts, state):
-        wait_for(lambda: alerts <= {(name, service) for name, status, service in told() if status == state}, f"{sorted(alerts)} {state}")
+        nonlocal known
+        wait_for(lambda: alerts <= {(name, service) for name, status, service in told()[known:] if status == state}, f"{sorted(alerts)} {state}")
+        known = len(told())
     return wait
 
 
