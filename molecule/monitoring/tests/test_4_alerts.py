@@ -55,13 +55,15 @@ def to_spare(sh, group, share):
     return int(share * limit) - used + idle
 
 
-def test_what_goes_wrong_is_told_of_and_its_end(host, sh, wait_until_told, ollama, started):
+def test_what_goes_wrong_is_told_of_and_its_end(host, sh, wait_for, wait_until_told, ollama, started):
     vllm = container_group(sh, "vllm")
     own = sh(f"cat {vllm}/cpuset.cpus")
     try:
         # Somebody who is in no group, and so on any CPU; each of the others goes for Ollama, and for one thing of it.
         started("stranger", "/sys/fs/cgroup", BUSY, before="taskset -pc 0 $$ &&")
         started("hog", ollama, HOG, to_spare(sh, ollama, 0.975))
+        # The quota comes after it, or it would take until tomorrow.
+        wait_for(lambda: to_spare(sh, ollama, 0.96) < 0, "the memory is taken")
         started("busy", ollama, BUSY)
         sh(f"echo '20000 100000' > {ollama}/cpu.max")
         sh(f"echo 0-11 > {vllm}/cpuset.cpus")
