@@ -25,7 +25,7 @@ class Node:
     def __init__(self, number):
         self.name = f"node{number}"
         machine = f"molecule-fleet-{number}"
-        self.host = testinfra.get_host(f"ssh://{machine}", ssh_config=str(REPO / ".cache" / "sandbox" / "vms" / machine / "ssh_config"))
+        self.host = testinfra.get_host(f"ssh://{machine}?timeout=120", ssh_config=str(REPO / ".cache" / "sandbox" / "vms" / machine / "ssh_config"))
 
     def sh(self, command):
         done = self.host.run("bash -o pipefail -c %s", command)
