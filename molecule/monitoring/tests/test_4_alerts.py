@@ -11,6 +11,14 @@ from machine import container_group
 # Holds as many bytes as it is told.
 HOG = 'import sys, time; held = b"1" * int(sys.argv[1]); time.sleep(86400)'
 BUSY = "while True: pass"
+# As much as is told of, and no more: it takes from whoever emulates the machine.
+STRANGER = """
+import time
+while True:
+    end = time.monotonic() + 0.5
+    while time.monotonic() < end: pass
+    time.sleep(0.4)
+"""
 FULL = "/var/tmp/full"
 BAD = {
     ("ErniKiForeignCpu", "vllm"), ("ErniKiPlanDrift", ""), ("ErniKiServiceNotGenerating", "ollama"), ("ErniKiGatewayEngineOut", ""),
@@ -60,7 +68,7 @@ def test_what_goes_wrong_is_told_of_and_its_end(host, sh, wait_for, wait_until_t
     own = sh(f"cat {vllm}/cpuset.cpus")
     try:
         # Somebody who is in no group, and so on any CPU; each of the others goes for Ollama, and for one thing of it.
-        started("stranger", "/sys/fs/cgroup", BUSY, before="taskset -pc 0 $$ &&")
+        started("stranger", "/sys/fs/cgroup", STRANGER, before="taskset -pc 0 $$ &&")
         started("hog", ollama, HOG, to_spare(sh, ollama, 0.975))
         # The quota comes after it, or it would take until tomorrow.
         wait_for(lambda: to_spare(sh, ollama, 0.96) < 0, "the memory is taken")
