@@ -31,6 +31,7 @@ def test_check_mode_first_then_twice(written):
     assert "failed=0" in said and not written.folder.exists() and list(written.units.iterdir()) == []
     said = written.role("configure", "units", plan_decided=PLAN)
     assert sorted(path.name for path in written.folder.iterdir()) == ["alertmanager.yml", "prometheus.yml", "rules.yml"]
+    assert written.load("prometheus.yml")["global"]["scrape_timeout"] == "15s"
     assert "changed=0" in written.role("configure", "units", plan_decided=PLAN)
 
 

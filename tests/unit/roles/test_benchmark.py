@@ -49,6 +49,11 @@ def test_what_is_in_it(pages):
     assert 'class="verdict failed"' in pages["good"] and 'class="verdict"' in pages["fenced"]
 
 
+def test_an_absolute_folder_is_taken_as_it_is(tmp_path):
+    [rendered] = render(tmp_path, "benchmark", ["__benchmark_file"], [{"benchmark_report_folder": "/srv/seen"}])
+    assert rendered["__benchmark_file"] == "/srv/seen/case000"
+
+
 def test_the_report_and_why_it_fails(tmp_path):
     case = {"__benchmark_result": dict(CASES["good"], changed=False, failed=False, invocation={})}
     computed = render(tmp_path, "benchmark", ["__benchmark_report", "__benchmark_reasons", "__benchmark_file"], [case])[0]

@@ -24,6 +24,11 @@ def test_from_which_severity_on_it_fails(rendered, severity, bad):
     assert int(rendered[severity]["__diagnose_bad"]) == bad
 
 
+def test_an_absolute_folder_is_taken_as_it_is(tmp_path):
+    [rendered] = render(tmp_path, "diagnose", ["__diagnose_file"], [{"diagnose_report_folder": "/srv/seen"}])
+    assert rendered["__diagnose_file"] == "/srv/seen/case000.json"
+
+
 def test_the_report(rendered):
     assert set(rendered["critical"]["__diagnose_report"]) == {"counts", "findings", "summary", "logs"}
     assert rendered["critical"]["__diagnose_file"].endswith("/diagnosis/case000.json")
